@@ -1,0 +1,15 @@
+"""The one error that means "the data or the model is bad", as opposed to "the program is"."""
+
+from __future__ import annotations
+
+
+class ConvAtlasError(Exception):
+    """Something the user gave cannot be used; the message names it and the remedy says what to do.
+
+    The command line prints both and exits with status 1; every other exception is a defect of the program.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(f"{message} {remedy}".strip())
+        self.message = message
+        self.remedy = remedy
