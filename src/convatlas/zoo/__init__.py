@@ -1,0 +1,57 @@
+"""The zoo: every network there is, by name. A family is one file with its paper, its variants as data and its model."""
+
+from __future__ import annotations
+
+import difflib
+from types import ModuleType
+from typing import Any
+
+from convatlas.zoo import lenet, mobilenet, resnet
+from convatlas.zoo.convnet import ConvNet, Taps, iter_cuts, prefix, stage_names, suffix, taps
+
+FAMILIES: tuple[ModuleType, ...] = (lenet, resnet, mobilenet)
+_FAMILY_OF: dict[str, ModuleType] = {}
+for _family in FAMILIES:
+    for _name in _family.VARIANTS:
+        if _name in _FAMILY_OF:
+            raise RuntimeError(f"two families define {_name!r}")
+        _FAMILY_OF[_name] = _family
+
+__all__ = [
+    "FAMILIES",
+    "ConvNet",
+    "Taps",
+    "build",
+    "config_of",
+    "family_of",
+    "iter_cuts",
+    "prefix",
+    "stage_names",
+    "suffix",
+    "taps",
+    "variants",
+]
+
+
+def variants() -> tuple[str, ...]:
+    """The names of all networks, family by family in the order of their papers."""
+    return tuple(_FAMILY_OF)
+
+
+def family_of(name: str) -> ModuleType:
+    """The module that defines the network `name`; `ValueError` names the nearest name if there is none."""
+    if name not in _FAMILY_OF:
+        near = difflib.get_close_matches(name, _FAMILY_OF, n=1)
+        raise ValueError(f"unknown model {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return _FAMILY_OF[name]
+
+
+def config_of(name: str) -> Any:
+    """The config of the variant `name`, a frozen dataclass of its family."""
+    return family_of(name).VARIANTS[name]
+
+
+def build(name: str, *, num_classes: int = 1000, in_channels: int = 3, config: Any = None) -> ConvNet:
+    """The network `name` with its paper's initialisation; `config` replaces the variant's own (same family)."""
+    family = family_of(name)
+    return family.MODEL(config or family.VARIANTS[name], num_classes=num_classes, in_channels=in_channels)
