@@ -38,8 +38,12 @@ def native(config: LeNetConfig) -> tuple[tuple[int, int, int], int]:
     return (1, 32, 32), 10
 
 
-# Table I of the paper: the S2 maps (rows of a digit string) that each of the sixteen C3 maps reads; 60 of 96 pairs.
-C3_READS = "012 123 234 345 450 501 0123 1234 2345 3450 4501 5012 0134 1245 0235 012345".split()  # fmt: skip
+# Table I of the paper: the S2 maps (one digit each) that each of the sixteen C3 maps reads; 60 of 96 pairs.
+C3_READS = (
+    *("012", "123", "234", "345", "450", "501"),
+    *("0123", "1234", "2345", "3450", "4501", "5012", "0134", "1245", "0235"),
+    "012345",
+)
 
 
 class ScaledTanh(nn.Module):
@@ -65,7 +69,7 @@ class Subsampling(nn.Module):
 class SparseConv2d(nn.Module):
     """C3: each output map reads its own subset of the input maps, so symmetry between the maps is broken."""
 
-    def __init__(self, reads: list[str], kernel_size: int) -> None:
+    def __init__(self, reads: tuple[str, ...], kernel_size: int) -> None:
         super().__init__()
         self.reads = [[int(digit) for digit in row] for row in reads]
         self.maps = nn.ModuleList(nn.Conv2d(len(row), 1, kernel_size) for row in reads)
@@ -85,7 +89,9 @@ class ClassCodes(nn.Module):
 
     def __init__(self, features: int, num_classes: int) -> None:
         super().__init__()
-        signs = torch.randint(0, 2, (num_classes, features), generator=torch.Generator().manual_seed(1998), device="cpu")
+        signs = torch.randint(
+            0, 2, (num_classes, features), generator=torch.Generator().manual_seed(1998), device="cpu"
+        )
         self.register_buffer("codes", (signs.float() * 2 - 1).to(torch.get_default_device()))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -28,7 +28,9 @@ class MobileNetV1Config:
     norm_eps: float = 1e-5  # 1e-3 in weights that come from TensorFlow
 
 
-VARIANTS = {f"mobilenet_v1_{round(100 * width):03d}": MobileNetV1Config(width=width) for width in (1.0, 0.75, 0.5, 0.25)}
+VARIANTS = {
+    f"mobilenet_v1_{round(100 * width):03d}": MobileNetV1Config(width=width) for width in (1.0, 0.75, 0.5, 0.25)
+}
 
 KEYS = {
     "timm": {
@@ -63,7 +65,9 @@ class SamePadConv2d(nn.Conv2d):
         return super().forward(F.pad(input, pads))
 
 
-def _conv(config: MobileNetV1Config, c_in: int, c_out: int, *, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+def _conv(
+    config: MobileNetV1Config, c_in: int, c_out: int, *, kernel: int, stride: int = 1, groups: int = 1
+) -> nn.Conv2d:
     if stride > 1 and config.padding == "tensorflow":  # at stride 1 both paddings are the same
         return SamePadConv2d(c_in, c_out, kernel, stride, groups=groups, bias=False)
     return nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
@@ -92,7 +96,9 @@ class MobileNetV1(ConvNet):
         channels = int(32 * config.width)
         stem = _conv(config, in_channels, channels, kernel=3, stride=2)
         norm = nn.BatchNorm2d(channels, eps=config.norm_eps)
-        stages: dict[str, nn.Module] = {"stem": nn.Sequential(OrderedDict(conv=stem, norm=norm, relu=nn.ReLU6()))}  # 1/2
+        stages: dict[str, nn.Module] = {
+            "stem": nn.Sequential(OrderedDict(conv=stem, norm=norm, relu=nn.ReLU6()))
+        }  # 1/2
         for s, (maps, num_blocks) in enumerate(STAGES):
             blocks: OrderedDict[str, nn.Module] = OrderedDict()
             for b in range(num_blocks):

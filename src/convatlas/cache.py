@@ -1,0 +1,148 @@
+"""The cache: what is computed from an image's bytes is kept under the hash of those bytes, and is checked when it is read back.
+
+One SQLite file a kind of thing (a network's features, the facts of the image check), in `$CONVATLAS_CACHE` or the user's cache folder, never
+beside the data. SQLite's transactions make a killed run lose at most the batch in hand, and let several runs share a file. Nothing in
+it is precious: a damaged file is put away and begun anew. `$CONVATLAS_CACHE_LIMIT` (default 5 GB) bounds the whole, least recently used first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convatlas.errors import ConvAtlasError
+
+_LIMIT = 5_000_000_000
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def cache_folder() -> Path:
+    """`$CONVATLAS_CACHE`, else `convatlas` in the user's cache folder."""
+    if own := os.environ.get("CONVATLAS_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "convatlas"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as `5G`, `500 MB` or `1000000` (powers of ten)."""
+    number = text.strip().upper().removesuffix("B").rstrip()
+    unit = number[-1:] if number[-1:].isalpha() else ""
+    try:
+        return int(float(number.removesuffix(unit)) * _UNITS[unit])
+    except (ValueError, KeyError) as error:
+        raise ConvAtlasError(f"{text!r} is not a size.", remedy="Write it as 500M, 5G or a number of bytes.") from error
+
+
+class Store:
+    """A persistent map from content hashes to bytes, each value verified when read; safe to use from several threads and processes."""
+
+    def __init__(self, kind: str, identity: Mapping[str, Any]) -> None:
+        """Opens the store of this `kind` for exactly this `identity`: everything that can change a value must be in it."""
+        described = json.dumps(identity, sort_keys=True, default=str)
+        digest = hashlib.sha256(described.encode()).hexdigest()[:24]
+        self.path = cache_folder() / f"{kind}-{digest}.sqlite"
+        self._salt = digest.encode()
+        self._lock = threading.Lock()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConvAtlasError(
+                f"{self.path.parent}: the cache folder cannot be made ({error}).",
+                remedy="Set CONVATLAS_CACHE to a writable folder.",
+            ) from error
+        try:
+            self._open(described)
+        except sqlite3.DatabaseError:
+            self._begin_anew(described)
+
+    def get(self, key: str) -> bytes | None:
+        """The value under `key`, or None where there is none or it does not match its checksum."""
+        try:
+            with self._lock:
+                row = self._db.execute("SELECT value, checksum FROM entries WHERE key = ?", (key,)).fetchone()
+        except sqlite3.DatabaseError:
+            return None  # a damaged page: as good as absent; what is computed anew replaces it
+        if row is None or row[1] != self._checksum(key, row[0]):
+            return None
+        return row[0]
+
+    def put(self, entries: Iterable[tuple[str, bytes]]) -> None:
+        """Stores all entries in one transaction. A cache that cannot be written (full disk, damage) stops no run."""
+        rows = [(key, value, self._checksum(key, value)) for key, value in entries]
+        try:
+            with self._lock, self._db:
+                self._db.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", rows)
+        except sqlite3.DatabaseError as error:
+            import warnings
+
+            warnings.warn(
+                f"{self.path}: the cache could not be written ({error}); the run goes on without it.", stacklevel=2
+            )
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def _open(self, described: str) -> None:
+        self._db = sqlite3.connect(self.path, timeout=60, check_same_thread=False)
+        with self._db:
+            self._db.execute("CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB, checksum BLOB)")
+            self._db.execute("CREATE TABLE IF NOT EXISTS identity (described TEXT PRIMARY KEY)")
+            self._db.execute("INSERT OR IGNORE INTO identity VALUES (?)", (described,))
+        os.utime(self.path)  # when it was last used, for pruning
+
+    def _begin_anew(self, described: str) -> None:
+        self._db.close()
+        self.path.unlink(missing_ok=True)
+        self._open(described)
+
+    def _checksum(self, key: str, value: bytes) -> bytes:
+        return hashlib.blake2b(self._salt + key.encode() + value, digest_size=16).digest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheFile:
+    """One file of the cache: what it was computed from, how many entries and bytes it holds, when it was last used."""
+
+    path: Path
+    identity: dict[str, Any]
+    entries: int
+    bytes_: int
+    used: float  # seconds since the epoch
+
+
+def contents() -> list[CacheFile]:
+    """The cache's files, the most recently used first."""
+    found: list[CacheFile] = []
+    for path in cache_folder().glob("*.sqlite"):
+        try:
+            with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5) as db:
+                identity = json.loads(db.execute("SELECT described FROM identity").fetchone()[0])
+                entries = db.execute("SELECT count(*) FROM entries").fetchone()[0]
+            db.close()
+        except (sqlite3.DatabaseError, TypeError, ValueError):
+            identity, entries = {"damaged": True}, 0
+        stat = path.stat()
+        found.append(CacheFile(path=path, identity=identity, entries=entries, bytes_=stat.st_size, used=stat.st_mtime))
+    return sorted(found, key=lambda file: -file.used)
+
+
+def prune(limit: int | None = None, *, keep: Iterable[Path] = ()) -> list[CacheFile]:
+    """Removes the least recently used files until the cache holds at most `limit` bytes; returns what was removed."""
+    if limit is None:
+        limit = parse_size(os.environ.get("CONVATLAS_CACHE_LIMIT", str(_LIMIT)))
+    kept, removed, total = set(keep), [], 0
+    for file in contents():
+        total += file.bytes_
+        if total > limit and file.path not in kept:
+            file.path.unlink(missing_ok=True)
+            removed.append(file)
+            total -= file.bytes_
+    return removed

@@ -1,0 +1,87 @@
+"""What networks there are, without importing torch: `catalogue.json` is computed from the zoo (`python -m convatlas.catalogue`).
+
+A test computes it afresh and compares, so it cannot disagree with the networks.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from convatlas.errors import ConvAtlasError
+
+_FILE = Path(__file__).with_name("catalogue.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """One network as its paper has it; parameters and mult-adds are those of its own input size and number of classes."""
+
+    name: str
+    family: str
+    year: int
+    input_size: tuple[int, int, int]  # channels, height, width
+    num_classes: int
+    stages: tuple[str, ...]
+    parameters: int
+    mult_adds: int  # of convolutions and fully connected layers, one image
+
+
+@cache
+def networks() -> dict[str, Network]:
+    """Every network by name, family by family."""
+    rows = json.loads(_FILE.read_text())
+    return {row["name"]: Network(**row | {k: tuple(row[k]) for k in ("input_size", "stages")}) for row in rows}
+
+
+def names(pattern: str = "*") -> list[str]:
+    """The names of the networks that match a shell pattern: `names("resnet*_cifar")`."""
+    return fnmatch.filter(networks(), pattern)
+
+
+def find(name: str) -> Network:
+    """The network called `name`; `ConvAtlasError` with the nearest name if there is none."""
+    known = networks()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "`convatlas list` shows what there is."
+        raise ConvAtlasError(f"unknown model {name!r};", remedy=hint)
+    return known[name]
+
+
+def compute() -> list[Network]:
+    """The catalogue as the zoo defines it now, each network built and counted on the `meta` device (no memory, no arithmetic)."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from convatlas import zoo
+
+    rows: list[Network] = []
+    for name in zoo.variants():
+        family = zoo.family_of(name)
+        size, num_classes = family.native(zoo.config_of(name))
+        with torch.device("meta"):
+            model = zoo.build(name, num_classes=num_classes, in_channels=size[0])
+            with FlopCounterMode(display=False) as counter:
+                model(torch.empty(1, *size))
+        rows.append(
+            Network(
+                name=name,
+                family=family.FAMILY,
+                year=family.YEAR,
+                input_size=size,
+                num_classes=num_classes,
+                stages=zoo.stage_names(model),
+                parameters=sum(p.numel() for p in model.parameters()),
+                mult_adds=counter.get_total_flops() // 2,
+            )
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    _FILE.write_text("[\n" + ",\n".join(json.dumps(asdict(row)) for row in compute()) + "\n]\n")

@@ -1,0 +1,141 @@
+"""A card says what a weights file holds: which network, how its images were prepared, what its classes are called.
+
+It is the JSON beside the weights, in any of the forms people have: our own, timm's and the hub's `config.json` (with `pretrained_cfg`), the
+hub's `preprocessor_config.json`, or a plain file with timm's field names. Reading one needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convatlas import catalogue
+from convatlas.data import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from convatlas.errors import ConvAtlasError
+
+_PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What is known of a weights file besides its tensors; None where its card does not say."""
+
+    name: str | None = None  # our name of the network
+    config: dict[str, Any] = field(default_factory=dict)  # fields of the family's config that differ from the variant's
+    preprocessing: Preprocessing | None = None
+    labels: tuple[str, ...] | None = None  # class names in the order of the logits
+
+
+def read_card(path: Path) -> Card:
+    """The card in a JSON file; `ConvAtlasError` names the file where it is not one."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConvAtlasError(f"{path}: cannot be read as JSON ({error}).", remedy="Mend it or give another.") from error
+    if not isinstance(found, dict):
+        raise ConvAtlasError(
+            f"{path}: a JSON object is expected, not a {type(found).__name__}.", remedy="See `convatlas pack --help`."
+        )
+    try:
+        return parse_card(found)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConvAtlasError(f"{path}: not a usable card ({error}).", remedy="See `convatlas pack --help`.") from error
+
+
+def card_beside(weights: Path) -> Path | None:
+    """The JSON that belongs to a weights file: the same name with `.json`, or `config.json` in its folder."""
+    for candidate in (weights.with_suffix(".json"), weights.with_name("config.json")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def parse_card(found: Mapping[str, Any]) -> Card:
+    """A card from parsed JSON in any of the forms above."""
+    if "preprocessing" in found:  # our own
+        return Card(
+            name=found.get("name"),
+            config=dict(found.get("config", {})),
+            preprocessing=Preprocessing.from_json(found["preprocessing"]),
+            labels=_labels(found),
+        )
+    fields = {**found, **found.get("pretrained_cfg", {})}
+    config: dict[str, Any] = {}
+    if str(fields.get("padding", "")).startswith("TensorFlow"):
+        config["padding"] = "tensorflow"
+    if "batch_norm_eps" in fields:
+        config["norm_eps"] = float(fields["batch_norm_eps"])
+    return Card(name=_name(fields), config=config, preprocessing=_preprocessing(fields), labels=_labels(fields))
+
+
+def default_preprocessing(name: str) -> Preprocessing:
+    """What the field assumes where nothing is said: the network's own input size, ImageNet's statistics, 87.5 % centre crop above 32 px."""
+    channels, height, _ = catalogue.find(name).input_size
+    resize = height if height <= 64 else math.floor(height / 0.875)
+    if channels == 1:
+        return Preprocessing(size=height, resize=resize, interpolation="bilinear", mean=(0.5,), std=(0.5,), channels=1)
+    return Preprocessing(size=height, resize=resize, interpolation="bilinear", mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+def _name(fields: Mapping[str, Any]) -> str | None:
+    name = fields.get("architecture")
+    if not isinstance(name, str):
+        return None
+    width = fields.get("width")
+    if width is None and name.startswith("mobilenetv1_"):  # timm's spelling
+        name, width = "mobilenet_v1", int(name.removeprefix("mobilenetv1_").rstrip("h")) / 100
+    if width is not None and name == "mobilenet_v1":
+        name = f"mobilenet_v1_{round(100 * width):03d}"
+    return name if name in catalogue.networks() else None
+
+
+def _preprocessing(fields: Mapping[str, Any]) -> Preprocessing | None:
+    if "image_mean" in fields:  # the hub's preprocessor_config.json
+        crop, size = fields.get("crop_size"), fields["size"]
+        resize = size if isinstance(size, int) else size.get("shortest_edge", size.get("height"))
+        side = (
+            resize
+            if crop is None or not fields.get("do_center_crop", True)
+            else crop
+            if isinstance(crop, int)
+            else crop["height"]
+        )
+        return Preprocessing.from_json(
+            {
+                "size": side,
+                "resize": resize,
+                "fit": "crop" if isinstance(size, int) or "shortest_edge" in size or crop else "squash",
+                "interpolation": _PILLOW_FILTERS[fields.get("resample", 2)],
+                "mean": fields["image_mean"],
+                "std": fields["image_std"],
+            }
+        )
+    if "mean" not in fields:
+        return None
+    channels, size, width = fields["input_size"]
+    if size != width:
+        raise ValueError(f"input_size {fields['input_size']} is not square")
+    return Preprocessing.from_json(
+        {
+            "size": size,
+            "resize": math.floor(size / fields.get("crop_pct", 0.875)),  # as timm computes it
+            "fit": {"center": "crop", "squash": "squash", "border": "pad"}[fields.get("crop_mode") or "center"],
+            "interpolation": fields.get("interpolation", "bilinear"),
+            "mean": fields["mean"],
+            "std": fields["std"],
+            "channels": channels,
+        }
+    )
+
+
+def _labels(fields: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Class names from `labels`, timm's `label_names` or the hub's `id2label`."""
+    if isinstance(fields.get("id2label"), dict):
+        ordered = sorted(fields["id2label"].items(), key=lambda item: int(item[0]))
+        return tuple(str(label) for _, label in ordered)
+    labels = fields.get("labels", fields.get("label_names"))
+    return tuple(map(str, labels)) if isinstance(labels, list) else None

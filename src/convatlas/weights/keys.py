@@ -1,0 +1,50 @@
+"""Key tables: how another library's parameter names map onto ours, and back.
+
+A table is a dict of templates over module paths, theirs to ours: `"blocks.{s}.{b}.conv_dw": "stages.stage{s+1}.{b}.depthwise"`. A
+placeholder stands for a whole number, `{s+1}` for that number plus one. Templates invert, which regular expressions do not, so the
+same table loads their weights and writes ours in their layout.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+_HOLE = re.compile(r"\{(\w)([+-]\d+)?\}")
+
+
+def rename(keys: Iterable[str], table: Mapping[str, str]) -> dict[str, str | None]:
+    """`{their key: our key}` for parameter names such as `layer1.0.conv1.weight`; None where no template fits."""
+    rules = [(_pattern(theirs), ours) for theirs, ours in table.items()]
+    return {key: _apply(key, rules) for key in keys}
+
+
+def inverted(table: Mapping[str, str]) -> dict[str, str]:
+    """The table from our names to theirs."""
+    return {ours: theirs for theirs, ours in table.items()}
+
+
+def _apply(key: str, rules: list[tuple[re.Pattern[str], str]]) -> str | None:
+    module, _, leaf = key.rpartition(".")
+    for pattern, template in rules:
+        if match := pattern.fullmatch(module):
+            values = {hole[0]: int(value) - int(hole[1:] or 0) for hole, value in _groups(match)}
+            return _HOLE.sub(lambda hole, v=values: str(v[hole[1]] + int(hole[2] or 0)), template) + "." + leaf
+    return None
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """A template as a pattern whose groups remember the hole's name and offset: `{s+1}` becomes `(?P<s_p1>\\d+)`."""
+    parts: list[str] = []
+    end = 0
+    for hole in _HOLE.finditer(template):
+        parts.append(re.escape(template[end : hole.start()]))
+        offset = (hole[2] or "+0").replace("+", "p").replace("-", "m")
+        parts.append(rf"(?P<{hole[1]}_{offset}>\d+)")
+        end = hole.end()
+    return re.compile("".join(parts) + re.escape(template[end:]))
+
+
+def _groups(match: re.Match[str]) -> list[tuple[str, str]]:
+    """`("s+1", "3")` for each hole of a matched pattern."""
+    return [(g[0] + g[2:].replace("p", "+").replace("m", "-"), value) for g, value in match.groupdict().items()]

@@ -1,0 +1,125 @@
+"""From a weights file to a network: the right key table found, every parameter accounted for, the head re-made where it must be."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
+
+from convatlas import zoo
+from convatlas.errors import ConvAtlasError
+from convatlas.weights.files import read_tensors
+from convatlas.weights.keys import inverted, rename
+from convatlas.weights.source import WeightsSource, find_weights
+
+_HEAD = "head.fc."  # the classifier proper: what depends on the number of classes
+
+
+def create(
+    name: str, *, num_classes: int = 1000, in_channels: int = 3, weights: str | Path | None = None
+) -> zoo.ConvNet:
+    """The network `name` in evaluation-ready form: a `ConvNet` from images (n, in_channels, h, w) to logits (n, num_classes).
+
+    `num_classes=0` leaves the classifier out. `weights` is a file in our own, torchvision's, timm's or the CIFAR ResNets' key layout, a
+    folder in the hub's layout, or a tag such as `"embedded"`; without it the network has its paper's initialisation. A classifier for another
+    number of classes is re-made, with a warning that says so; any other mismatch is an error that lists the keys.
+    """
+    if weights is None:
+        return zoo.build(name, num_classes=num_classes, in_channels=in_channels)
+    source = find_weights(weights, name=name)
+    model, notes = load_network(source, num_classes=num_classes, in_channels=in_channels)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return model
+
+
+def load_network(
+    source: WeightsSource, *, num_classes: int | None = None, in_channels: int = 3
+) -> tuple[zoo.ConvNet, tuple[str, ...]]:
+    """The network a source describes, with its weights in evaluation mode, and notes on what was re-made.
+
+    `num_classes=None` keeps the file's own classifier.
+    """
+    family = zoo.family_of(source.name)
+    config = replace(zoo.config_of(source.name), **source.config)
+    tensors = to_our_keys(source.path, read_tensors(source.path), family, config, in_channels)
+    if num_classes is None:
+        num_classes = _num_classes(tensors)
+    model = zoo.build(source.name, num_classes=num_classes, in_channels=in_channels, config=config)
+    notes = load_tensors(model, tensors, origin=str(source.path))
+    return model.eval(), notes
+
+
+def to_our_keys(
+    path: Path, tensors: Mapping[str, Tensor], family: ModuleType, config: Any, in_channels: int
+) -> dict[str, Tensor]:
+    """The tensors under our names, by whichever of the family's key tables fits all of them; else an error that lists what does not."""
+    import torch
+
+    with torch.device("meta"):
+        ours = set(family.MODEL(config, num_classes=1, in_channels=in_channels).state_dict())
+    layouts: dict[str, dict[str, str | None]] = {"convatlas": {key: key if key in ours else None for key in tensors}}
+    for layout, table in family.KEYS.items():
+        named = rename(tensors, table)
+        layouts[layout] = {key: name if name in ours else None for key, name in named.items()}
+    layout, named = max(layouts.items(), key=lambda item: sum(name is not None for name in item[1].values()))
+    unknown = [key for key, name in named.items() if name is None]
+    if unknown:
+        raise ConvAtlasError(
+            f"{path}: {len(unknown)} of its {len(tensors)} tensors do not belong to this network "
+            f"(nearest layout: {layout}): {_some(unknown)}.",
+            remedy="Name the network these weights belong to.",
+        )
+    return {name: tensors[key] for key, name in named.items() if name is not None}
+
+
+def load_tensors(model: zoo.ConvNet, tensors: Mapping[str, Tensor], *, origin: str) -> tuple[str, ...]:
+    """Copies `tensors` (our names) into `model`, strictly; returns a note if the classifier was left as initialised.
+
+    Missing keys and shapes that differ are an error that lists them, except the classifier's where the number of classes differs.
+    """
+    own = model.state_dict()
+    wrong = {
+        key: (tuple(t.shape), tuple(own[key].shape))
+        for key, t in tensors.items()
+        if key in own and t.shape != own[key].shape
+    }
+    missing = [key for key in own if key not in tensors and not key.endswith("num_batches_tracked")]
+    head_changed = any(key.startswith(_HEAD) for key in [*wrong, *missing])
+    lost = [key for key in missing if not key.startswith(_HEAD)]
+    misfit = {key: shapes for key, shapes in wrong.items() if not key.startswith(_HEAD)}
+    if lost or misfit:
+        shapes = [f"{key} {theirs} where the network has {ours}" for key, (theirs, ours) in misfit.items()]
+        said = "; ".join(filter(None, [lost and f"missing {_some(lost)}", shapes and f"other shapes: {_some(shapes)}"]))
+        raise ConvAtlasError(
+            f"{origin}: does not fit the network: {said}.", remedy="Name the network these weights belong to."
+        )
+    fitting = {k: t for k, t in tensors.items() if k in own and not (head_changed and k.startswith(_HEAD))}
+    model.load_state_dict(fitting, strict=False)
+    if not head_changed:
+        return ()
+    before, after = _num_classes(tensors), _num_classes(own)
+    return (
+        f"{origin}: has {before or 'no'} classes, {after} were asked for; its classifier was re-made and is untrained.",
+    )
+
+
+def in_layout(model: zoo.ConvNet, name: str, layout: str) -> dict[str, Tensor]:
+    """The model's state dict under another library's names (`"torchvision"`, `"timm"`, `"cifar"`), which that library loads strictly."""
+    table = inverted(zoo.family_of(name).KEYS[layout])
+    state = model.state_dict()
+    named = rename(state, table)
+    return {new or key: state[key] for key, new in named.items()}
+
+
+def _num_classes(state: Mapping[str, Tensor]) -> int:
+    return next((len(tensor) for key, tensor in state.items() if key.startswith(_HEAD)), 0)
+
+
+def _some(items: list[str], most: int = 8) -> str:
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
