@@ -1,8 +1,9 @@
 """The cache: what is computed from an image's bytes is kept under the hash of those bytes, and is checked when it is read back.
 
-One SQLite file a kind of thing (a network's features, the facts of the image check), in `$CONVATLAS_CACHE` or the user's cache folder, never
-beside the data. SQLite's transactions make a killed run lose at most the batch in hand, and let several runs share a file. Nothing in
-it is precious: a damaged file is put away and begun anew. `$CONVATLAS_CACHE_LIMIT` (default 5 GB) bounds the whole, least recently used first.
+One SQLite file a kind of thing (a network's features, the facts of the image check), in `$CONVATLAS_CACHE` or the user's cache folder,
+never beside the data. SQLite's transactions make a killed run lose at most the batch in hand, and let several runs share a file.
+Nothing in it is precious: a damaged file is put away and begun anew. `$CONVATLAS_CACHE_LIMIT` (default 5 GB) bounds the whole; what was
+not used for longest goes first.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ def create(
     """The network `name` in evaluation-ready form: a `ConvNet` from images (n, in_channels, h, w) to logits (n, num_classes).
 
     `num_classes=0` leaves the classifier out. `weights` is a file in our own, torchvision's, timm's or the CIFAR ResNets' key layout, a
-    folder in the hub's layout, or a tag such as `"embedded"`; without it the network has its paper's initialisation. A classifier for another
-    number of classes is re-made, with a warning that says so; any other mismatch is an error that lists the keys.
+    folder in the hub's layout, or a tag such as `"embedded"`; without it the network has its paper's initialisation. A classifier for
+    another number of classes is re-made, with a warning that says so; any other mismatch is an error that lists the keys.
     """
     if weights is None:
         return zoo.build(name, num_classes=num_classes, in_channels=in_channels)
@@ -95,9 +95,10 @@ def load_tensors(model: zoo.ConvNet, tensors: Mapping[str, Tensor], *, origin: s
     misfit = {key: shapes for key, shapes in wrong.items() if not key.startswith(_HEAD)}
     if lost or misfit:
         shapes = [f"{key} {theirs} where the network has {ours}" for key, (theirs, ours) in misfit.items()]
-        said = "; ".join(filter(None, [lost and f"missing {_some(lost)}", shapes and f"other shapes: {_some(shapes)}"]))
+        said = [f"{what} {_some(items)}" for what, items in (("missing", lost), ("other shapes:", shapes)) if items]
         raise ConvAtlasError(
-            f"{origin}: does not fit the network: {said}.", remedy="Name the network these weights belong to."
+            f"{origin}: does not fit the network: {'; '.join(said)}.",
+            remedy="Name the network these weights belong to.",
         )
     fitting = {k: t for k, t in tensors.items() if k in own and not (head_changed and k.startswith(_HEAD))}
     model.load_state_dict(fitting, strict=False)

@@ -1,0 +1,54 @@
+"""What each chart shows, in words with its numbers: for those who do not see it, as the label that a screen reader speaks."""
+
+from __future__ import annotations
+
+from convatlas.report import rows, words
+from convatlas.report.result import Result
+
+
+def interval(result: Result) -> str:
+    guess = rows.guessing(result)
+    return (
+        f"Accuracy {words.percent(result['accuracy'])}, 95 % interval {words.interval(result['accuracy_interval'])}. "
+        f"Balanced accuracy {words.percent(result['balanced_accuracy'])}, {words.interval(result['balanced_accuracy_interval'])}."
+        + (f" Always answering the most frequent class: {words.percent(guess)}." if guess is not None else "")
+    )
+
+
+def ladder(result: Result) -> str:
+    rungs = []
+    for stage in result["stages"]:
+        name = stage["name"] + (" (chosen)" if stage["chosen"] else "")
+        rung = f"{name} {words.percent(stage['cv_accuracy'])}, {words.interval(stage['cv_interval'])}"
+        if words.known(stage.get("test_accuracy")):
+            rung += f", test {words.percent(stage['test_accuracy'])}"
+        rungs.append(rung)
+    return "Cross-validated accuracy and 95 % interval of each stage: " + "; ".join(rungs) + "."
+
+
+def confusion(result: Result) -> str:
+    matrix = result["confusion"]["matrix"]
+    right, images = sum(row[index] for index, row in enumerate(matrix)), sum(map(sum, matrix))
+    pairs = "; ".join(
+        f"{truth} taken for {predicted} {number}×" for truth, predicted, number, _ in rows.most_confused(result, 5)
+    )
+    return f"Confusion matrix: {right} of {words.count(images, 'image')} right. " + (
+        f"Most often {pairs}." if pairs else ""
+    )
+
+
+def reliability(result: Result) -> str:
+    points = "; ".join(
+        f"{words.percent(part['confidence'], 0)} sure, {words.percent(part['accuracy'], 0)} right, {words.count(part['count'], 'image')}"
+        for part in result["calibration"]
+        if part["count"]
+    )
+    return f"Reliability diagram: {points}."
+
+
+def time(result: Result) -> str:
+    parts = ", ".join(f"{phase} {words.duration(seconds)}" for phase, seconds in rows.phases(result) if seconds)
+    return f"Time by phase: {parts}."
+
+
+IN_WORDS = {"interval": interval, "ladder": ladder, "confusion": confusion, "reliability": reliability, "time": time}

@@ -1,0 +1,197 @@
+"""The report page: one self-contained HTML file, made from a fit result by a template, with its charts inline as SVG.
+
+Every number comes from the result; this module only chooses, orders and words them. The template escapes all text, since class names and
+paths are whatever somebody's disk holds. Each chart is drawn twice where width matters, for a desk and for a telephone.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convatlas.report import in_words, rows, words
+from convatlas.report.draw import svg
+from convatlas.report.palette import FONT, PALETTE
+from convatlas.report.result import Result, picture, read
+
+if TYPE_CHECKING:
+    import jinja2
+
+MOST_PATHS = 100  # of one problem; fit.json holds the others
+
+SECTIONS = (
+    ("accuracy", "Accuracy"),
+    ("stages", "Stages"),
+    ("confusion", "Confusion"),
+    ("classes", "Classes"),
+    ("calibration", "Calibration"),
+    ("mistakes", "Mistakes"),
+    ("problems", "Data problems"),
+    ("time", "Time"),
+    ("use", "Use"),
+    ("reproduce", "Reproduce"),
+)
+
+_SEVERITIES = (("error", "Errors"), ("warning", "Warnings"), ("note", "Notes"))
+
+_PHASES = {
+    "import": "loading PyTorch and this program",
+    "decode": "reading, checking and decoding the images",
+    "forward": "running them through the network, every stage at once",
+    "solve": "fitting and cross-validating a classifier on each stage",
+    "report": "writing this page",
+    "other": "everything else: listing files, saving, verifying",
+}
+
+_SPELLING = {"convatlas": "ConvAtlas", "torch": "PyTorch", "numpy": "NumPy", "cpu": "CPU", "os": "OS"}
+
+
+def render(folder: Path) -> Path:
+    """Write FOLDER/report.html from FOLDER/fit.json and FOLDER/assets, and return its path.
+
+    The page replaces an older one at once or not at all. Raises ConvAtlasError when fit.json is absent or of another schema.
+    """
+    folder = Path(folder)
+    text = page(read(folder), folder)
+    path = folder / "report.html"
+    partial = folder / f".report.html.{os.getpid()}"
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def warm() -> None:
+    """Do what the first report of a process waits for: import jinja2 and vl-convert, boot its engine, compile the template.
+
+    Half of the time of a first report, and dependent on no result: for a background thread while something computes outside Python's lock
+    (the engine's boot, 0.35 s, holds the lock).
+    """
+    import vl_convert
+
+    _environment().get_template("page.html.j2")
+    vl_convert.vegalite_to_svg({"data": {"values": [{}]}, "mark": "point"})
+
+
+def page(result: Result, folder: Path) -> str:
+    """The HTML text for a result that `read` returned; thumbnails are looked for in `folder`."""
+    matrix = result["confusion"]["matrix"]
+    wrong = sum(map(sum, matrix)) - sum(row[index] for index, row in enumerate(matrix))
+    pairs = rows.most_confused(result)
+    environment = _environment()
+    style = environment.get_template("page.css").render(palette=PALETTE, font=FONT)
+    return environment.get_template("page.html.j2").render(
+        result=result,
+        style=_markup(style),
+        thin=words.THIN,
+        name=_last_part(result["data"]["path"]),
+        created=result["created"].replace("T", " ").replace("Z", " UTC"),
+        contents=SECTIONS,
+        figures=_figures(result),
+        tested=any(words.known(stage.get("test_accuracy")) for stage in result["stages"]),
+        pairs=pairs,
+        wrong=wrong,
+        excerpt=_excerpt(result),
+        by_recall=sorted(result["classes"], key=lambda row: row["recall"] if words.known(row["recall"]) else 2),
+        mistakes=[{**mistake, "picture": picture(folder, mistake.get("thumbnail"))} for mistake in result["mistakes"]],
+        problems=_by_severity(result["problems"]),
+        most_paths=MOST_PATHS,
+        phases=_phases(result),
+        overlapping=_named_seconds(result) > 1.01 * (result["seconds"].get("total") or 0),
+        quoted_bundle=shlex.quote(result["bundle"]),
+        python_bundle=repr(result["bundle"]),
+        details=_details(result),
+    )
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=lambda name: name != "page.css",
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=False,
+    )
+    for function in (words.percent, words.interval, words.decimal, words.significant, words.duration, words.count):
+        environment.globals[function.__name__] = function
+    return environment
+
+
+def _markup(text: str) -> Any:
+    """Text that this package itself made and that the template must not escape."""
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+def _figures(result: Result) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for name in rows.ROWS:
+        if name == "reliability" and not any(part["count"] for part in result["calibration"]):
+            figures[name] = None
+            continue
+        widths = (
+            {"wide": rows.WIDE, "narrow": rows.NARROW}
+            if name in ("interval", "ladder", "time")
+            else {"both": rows.WIDE}
+        )
+        variants = [{"class": kind, "svg": _markup(svg(name, result, width=width))} for kind, width in widths.items()]
+        figures[name] = {"words": in_words.IN_WORDS[name](result), "variants": variants}
+    return figures
+
+
+def _excerpt(result: Result) -> dict[str, int] | None:
+    """How much of a large confusion matrix is drawn; None when all of it is."""
+    matrix = result["confusion"]["matrix"]
+    if len(matrix) <= rows.WHOLE_MATRIX:
+        return None
+    shown = rows.most_confused_classes(result)
+    inside = sum(matrix[truth][predicted] for truth in shown for predicted in shown if truth != predicted)
+    return {"classes": len(shown), "inside": inside}
+
+
+def _by_severity(problems: list[dict[str, Any]]) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    groups = [(severity, title, [p for p in problems if p["severity"] == severity]) for severity, title in _SEVERITIES]
+    return [group for group in groups if group[2]]
+
+
+def _named_seconds(result: Result) -> float:
+    return sum(seconds for phase, seconds in rows.phases(result) if phase != "other")
+
+
+def _phases(result: Result) -> list[tuple[str, str, str, str]]:
+    total = result["seconds"].get("total")
+    return [
+        (phase, words.duration(seconds), words.percent(seconds / total if total else None, 0), _PHASES[phase])
+        for phase, seconds in rows.phases(result)
+        if seconds
+    ]
+
+
+def _details(result: Result) -> list[tuple[str, str]]:
+    weights, data = result["weights"], result["data"]
+    chosen = [
+        ("Network", result["backbone"]),
+        ("Plan", result["plan"]),
+        ("Regularisation strength", words.significant(result["strength"])),
+        ("Weights", weights["source"]),
+        ("SHA-256 of the weights", weights["sha256"]),
+        ("Note on the weights", weights["note"]),
+        ("Data", data["path"]),
+        ("Read as", data["layout"]),
+        ("Fingerprint of the data", data["fingerprint"]),
+        ("Result schema", result["schema"]),
+    ]
+    environment = [(_SPELLING.get(key, key.capitalize()), str(value)) for key, value in result["environment"].items()]
+    return [(term, value) for term, value in [*chosen, *environment] if value]
+
+
+def _last_part(path: str) -> str:
+    return path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or path
