@@ -1,1 +1,84 @@
-"""ConvAtlas."""
+"""ConvAtlas: from a folder of images to a classifier you can trust, through the classic convolutional networks.
+
+    >>> import convatlas
+    >>> result = convatlas.fit("photos")                         # doctest: +SKIP
+    >>> convatlas.load(result.bundle).predict(["new.jpg"])       # doctest: +SKIP
+
+Everything here is imported when it is first used, so that `import convatlas` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convatlas.bundle.load import Classifier, Prediction, load
+    from convatlas.catalogue import names
+    from convatlas.data import Dataset, check, scan
+    from convatlas.errors import ConvAtlasError
+    from convatlas.jobs.evaluate import EvaluateResult, evaluate
+    from convatlas.jobs.fit import FitResult, fit
+    from convatlas.jobs.pack import pack
+    from convatlas.weights.load import create
+    from convatlas.zoo.convnet import ConvNet, prefix, suffix, taps
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "convatlas.bundle.load": ("Classifier", "Prediction", "load"),
+    "convatlas.catalogue": ("names",),
+    "convatlas.data": ("Dataset", "check", "scan"),
+    "convatlas.errors": ("ConvAtlasError",),
+    "convatlas.jobs.evaluate": ("EvaluateResult", "evaluate"),
+    "convatlas.jobs.fit": ("FitResult", "fit"),
+    "convatlas.jobs.pack": ("pack",),
+    "convatlas.weights.load": ("create",),
+    "convatlas.zoo.convnet": ("ConvNet", "prefix", "suffix", "taps"),
+}
+_HOME_OF = {name: module for module, names_ in _HOMES.items() for name in names_}
+
+__all__ = [
+    "Classifier",
+    "ConvAtlasError",
+    "ConvNet",
+    "Dataset",
+    "EvaluateResult",
+    "FitResult",
+    "Prediction",
+    "check",
+    "create",
+    "evaluate",
+    "fit",
+    "load",
+    "names",
+    "pack",
+    "prefix",
+    "scan",
+    "suffix",
+    "taps",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'convatlas' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+_imported: float | None = time.perf_counter()
+
+
+def startup_seconds() -> float:
+    """Seconds from the import of this package to now at the first call, 0 after that: a process starts once."""
+    global _imported
+    seconds = 0.0 if _imported is None else time.perf_counter() - _imported
+    _imported = None
+    return seconds

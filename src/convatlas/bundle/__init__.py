@@ -1,0 +1,1 @@
+"""The model folder: a classifier that predicts the same everywhere, without code or pickle."""

@@ -1,0 +1,69 @@
+"""A folder that appears whole or not at all: written beside its place, flushed, then moved there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from convatlas.errors import ConvAtlasError
+
+MARK = ".convatlas"  # lists the files that were written, one a line: these, and only these, the next run may replace
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Yields an empty folder to fill; on success it becomes `target`, on any error or interrupt nothing is left of it.
+
+    An earlier result of ours at `target` is replaced, together with all of it; a folder that holds anything else is not touched
+    and is an error.
+    """
+    ensure_replaceable(target)
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        (partial / MARK).write_text("".join(f"{name}\n" for name in sorted(_files(partial))), encoding="utf-8")
+        for name in _files(partial):
+            with (partial / name).open("rb") as file:
+                os.fsync(file.fileno())
+        _swap(partial, target)
+    except OSError as error:
+        raise ConvAtlasError(
+            f"{target}: cannot be written ({error}).", remedy="Give another folder with --out."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def ensure_replaceable(target: Path) -> None:
+    """Raises `ConvAtlasError` where `target` is a file, or a folder that holds anything we did not write."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise ConvAtlasError(f"{target} is a file.", remedy="Give another folder with --out.")
+    mark = target / MARK
+    ours = {MARK, *mark.read_text(encoding="utf-8").splitlines()} if mark.is_file() else set()
+    foreign = sorted(set(_files(target)) - ours)
+    if foreign:
+        raise ConvAtlasError(
+            f"{target} holds {foreign[0]!r}{' and more' if foreign[1:] else ''}, which ConvAtlas did not write, so it is left alone.",
+            remedy="Give another folder with --out, or move that away.",
+        )
+
+
+def _files(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
+
+
+def _swap(partial: Path, target: Path) -> None:
+    """Moves `partial` to `target`; the earlier folder there goes only once the new one is in place."""
+    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    if target.exists():
+        target.rename(old)
+    partial.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,144 @@
+"""Writing a model folder: `config.json`, `model.safetensors` and a few synthetic images with their logits. No code, no pickle.
+
+The layout is the one timm and the Hugging Face hub use: `architecture`, `num_classes`, `pretrained_cfg`, `label_names`. What they have no
+field for stands under `convatlas`. A whole network that timm knows is stored under timm's names, so that timm loads the folder too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from convatlas import zoo
+from convatlas.bundle.examples import example_images
+from convatlas.data import DECODER, Preprocessing, decode
+from convatlas.weights.load import in_layout
+from convatlas.zoo.heads.probe import ProbeNet
+from convatlas.zoo.inference import normalised
+
+SCHEMA = "convatlas.bundle/1"
+CONFIG, WEIGHTS, EXAMPLES = "config.json", "model.safetensors", "examples"
+_TIMM = {"mobilenet_v1_100": "mobilenetv1_100", **{f"resnet{n}": f"resnet{n}" for n in (18, 34, 50, 101, 152)}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What goes into a model folder besides the tensors."""
+
+    name: str  # of the network
+    config: dict[str, Any]  # fields of the network's config that differ from the variant's
+    cuts: tuple[str, ...] | None  # of a probe; None for the whole network
+    classes: tuple[str, ...]  # in the order of the logits
+    preprocessing: Preprocessing
+    about: dict[str, Any] = field(default_factory=dict)  # metrics, protocol, where weights and data came from
+
+
+def save(folder: Path, model: nn.Module, contents: Contents) -> None:
+    """Writes the model folder into `folder`, which exists and is the caller's to make whole."""
+    from safetensors.torch import save_file
+
+    model = model.eval().cpu().float()
+    state, architecture, model_args = _state(model, contents)
+    save_file({key: tensor.contiguous() for key, tensor in state.items()}, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / EXAMPLES).mkdir()
+    examples = []
+    for name, data in example_images().items():
+        (folder / EXAMPLES / name).write_bytes(data)
+        pixels = contents.preprocessing.pixels(decode(data, background=contents.preprocessing.background)[0])
+        examples.append(
+            {"file": f"{EXAMPLES}/{name}", "logits": logits(model, pixels[None], contents.preprocessing)[0].tolist()}
+        )
+    files = [WEIGHTS, *(example["file"] for example in examples)]
+    described = {
+        "architecture": architecture,
+        "num_classes": len(contents.classes),
+        "num_features": _num_features(model),
+        "global_pool": "avg",
+        "model_args": model_args,
+        "label_names": list(contents.classes),
+        "pretrained_cfg": timm_fields(contents.preprocessing) | {"num_classes": len(contents.classes)},
+        "convatlas": {
+            "schema": SCHEMA,
+            "network": contents.name,
+            "config": contents.config,
+            "cuts": contents.cuts,
+            "preprocessing": contents.preprocessing.to_json(),
+            "about": contents.about,
+            "made_with": {"torch": torch.__version__, "decoder": DECODER},
+            "examples": examples,
+            "sha256": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files},
+        },
+    }
+    described["convatlas"]["config_sha256"] = config_sha256(described)
+    (folder / CONFIG).write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def config_sha256(described: Mapping[str, Any]) -> str:
+    """The SHA-256 of config.json's content, its own field left out, whatever its layout."""
+    own = {**described, "convatlas": {k: v for k, v in described["convatlas"].items() if k != "config_sha256"}}
+    return hashlib.sha256(json.dumps(own, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def build(
+    name: str, config: Mapping[str, Any], cuts: Sequence[str] | None, *, num_classes: int, features: int, channels: int
+) -> nn.Module:
+    """The module that a model folder describes, with its parameters still as initialised."""
+    from dataclasses import replace
+
+    full = replace(zoo.config_of(name), **config)
+    if cuts is None:
+        return zoo.build(name, num_classes=num_classes, in_channels=channels, config=full)
+    network = zoo.build(name, num_classes=0, in_channels=channels, config=full)
+    return ProbeNet(network, cuts, features=features, num_classes=num_classes)
+
+
+@torch.inference_mode()
+def logits(model: nn.Module, pixels: Any, preprocessing: Preprocessing) -> torch.Tensor:
+    """Logits (n, num_classes) in float32 of pixels (n, h, w, c) uint8, image by image so that no batch changes a rounding."""
+    images = normalised(torch.as_tensor(pixels), preprocessing.mean, preprocessing.std)
+    return torch.cat([model(image[None]) for image in images])
+
+
+def timm_fields(preprocessing: Preprocessing) -> dict[str, Any]:
+    """The preprocessing in the words of timm's `pretrained_cfg`."""
+    size = preprocessing.size
+    crop_pct = size / preprocessing.resize
+    while math.floor(size / crop_pct) < preprocessing.resize:  # which is how timm gets the resize back
+        crop_pct = math.nextafter(crop_pct, 0)
+    return {
+        "input_size": [preprocessing.channels, size, size],
+        "interpolation": preprocessing.interpolation,
+        "mean": list(preprocessing.mean),
+        "std": list(preprocessing.std),
+        "crop_pct": crop_pct,
+        "crop_mode": {"crop": "center", "squash": "squash", "pad": "border"}[preprocessing.fit],
+    }
+
+
+def _state(model: nn.Module, contents: Contents) -> tuple[dict[str, torch.Tensor], str, dict[str, Any]]:
+    """The tensors, the name of the architecture and timm's arguments: timm's where timm has the network, else our own."""
+    timm_name = _TIMM.get(contents.name)
+    if not isinstance(model, zoo.ConvNet):
+        return model.state_dict(), f"convatlas probe of {contents.name}", {}
+    if timm_name is None:
+        return model.state_dict(), contents.name, {}
+    layout = "timm" if "timm" in zoo.family_of(contents.name).KEYS else "torchvision"
+    arguments: dict[str, Any] = {}
+    if contents.config.get("padding") == "tensorflow":
+        arguments["pad_type"] = "same"
+    if "norm_eps" in contents.config:
+        arguments["bn_eps"] = contents.config["norm_eps"]
+    return in_layout(model, contents.name, layout), timm_name, arguments
+
+
+def _num_features(model: nn.Module) -> int:
+    last = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return last[-1].in_features if last else 0

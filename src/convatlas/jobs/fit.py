@@ -1,0 +1,405 @@
+"""The main job: from a folder of images to a classifier with its evidence.
+
+One pass decodes, checks and runs every image once; from the features of all stages a linear probe is fitted on each, one is chosen by
+cross-validation on the training part alone, and only then is the test part looked at. Without a test part the headline comes from
+outer folds, in each of which the whole choice is made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+import convatlas
+from convatlas import cache
+from convatlas.bundle.folder import ensure_replaceable, whole_folder
+from convatlas.data import ClassMap, Dataset, Examined, Problem, Record, diagnose, folds, scan, units
+from convatlas.errors import ConvAtlasError
+from convatlas.jobs.images import Pass, Progress, extract_features, silent
+from convatlas.jobs.scores import accuracy_with_interval, mistakes, scores, write_thumbnails
+from convatlas.metrics import wilson
+from convatlas.transfer.probe import OuterFolds, Selection, ladder, outer_folds_predictions, select
+from convatlas.weights.source import WeightsSource, find_weights
+
+SCHEMA = "convatlas.fit/1"
+RESULT = "fit.json"
+_OUTER_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` found; `json` is the content of `fit.json`, and its main entries are attributes."""
+
+    json: dict[str, Any]
+
+    @property
+    def accuracy(self) -> float:
+        return self.json["accuracy"]
+
+    @property
+    def accuracy_interval(self) -> tuple[float, float]:
+        low, high = self.json["accuracy_interval"]
+        return low, high
+
+    @property
+    def stage(self) -> str:
+        return self.json["stage"]
+
+    @property
+    def bundle(self) -> Path:
+        """The model folder, for `convatlas.load`."""
+        return Path(self.json["bundle"])
+
+    @property
+    def report(self) -> Path | None:
+        return Path(self.json["report"]) if self.json["report"] else None
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = "".join(
+            f"<tr><td>{escape(s['name'])}{' ✓' if s['chosen'] else ''}</td><td>{s['cv_accuracy']:.1%}</td></tr>"
+            for s in self.json["stages"]
+        )
+        return f"<p>{escape(self.json['answer'])}</p><table><tr><th>stage</th><th>cross-validated accuracy</th></tr>{rows}</table>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Images that can be used, of the training or the test side."""
+
+    records: list[Record]
+    sha256s: list[str]
+    labels: np.ndarray  # (n,) class indices
+
+    def features(self, passed: Pass) -> dict[str, np.ndarray]:
+        return {stage: passed.store.matrix(stage, self.sha256s) for stage in passed.store.stages}
+
+
+def fit(
+    data: str | Path,
+    *,
+    backbone: str | None = None,
+    weights: str | Path | None = None,
+    out: str | Path | None = None,
+    class_weights: Literal["balanced"] | None = None,
+    device: str = "auto",
+    download: bool = False,
+    seed: int = 0,
+    report: bool = True,
+    progress: Progress = silent,
+) -> FitResult:
+    """Fits, evaluates and saves a classifier for the images at `data`; returns what was found.
+
+    `data` is a folder (`train/class/*` and `test/class/*`, or `class/*`), a zip of one, or a CSV. `backbone` and `weights` (a file, a
+    folder, a tag) choose the network; without them the best weights on this disk, else the embedded backbone. `out` becomes the model
+    folder, with `fit.json` and `report.html` in it. `seed` deals images to folds. Raises `ConvAtlasError` where the data or the weights
+    cannot be used.
+    """
+    clock = _Clock()
+    source = find_weights(weights, name=backbone, download=download)
+    dataset = scan(data)
+    _refuse_blockers(dataset.problems)
+    target = Path(out).expanduser() if out is not None else _default_out(dataset, source)
+    ensure_replaceable(target)
+
+    passed = extract_features(dataset, dataset.records, source, device=device, progress=progress)
+    problems = _worst_first([*dataset.problems, *diagnose(dataset, passed.examined)])
+    classes = ClassMap(dataset.classes)
+    train, test = _parts(dataset, passed.examined, classes)
+    if not train.records:
+        raise ConvAtlasError(
+            f"{dataset.root}: no training image could be read.",
+            remedy="`convatlas check` names each file and the reason.",
+        )
+
+    solving = time.perf_counter()
+    progress("solve", 0, 1)
+    together = units([r.group for r in train.records], train.sha256s)
+    tied = len(set(together.tolist())) < len(together)
+    inner = folds(train.labels, together, k=10, seed=seed) if tied else None  # otherwise leave-one-out
+    rungs = ladder(train.features(passed))
+    selection = select(rungs, train.labels, len(classes), class_weights=class_weights, folds=inner)
+    if test.records:
+        judged = test
+        unseen = ladder(test.features(passed))
+        by_rung = {name: probe.probabilities(unseen[name]) for name, probe in selection.probes.items()}
+        probabilities = by_rung[selection.name]
+        outer = None
+    else:
+        deal = folds(train.labels, together, k=_OUTER_FOLDS, seed=seed + 1)
+        outer = outer_folds_predictions(
+            rungs, train.labels, len(classes), deal, class_weights=class_weights, folds=inner
+        )
+        kept = np.flatnonzero(np.isfinite(outer.probabilities).all(axis=1))
+        judged = _subset(train, kept)
+        by_rung, probabilities = {}, outer.probabilities[kept]
+    solve_seconds = time.perf_counter() - solving
+    progress("solve", 1, 1)
+
+    with whole_folder(target) as folder:
+        protocol = _protocol(dataset, judged, selection, outer)
+        found = scores(
+            probabilities, judged.labels, classes.names, np.bincount(train.labels, minlength=len(classes)).tolist()
+        )
+        result: dict[str, Any] = {
+            "schema": SCHEMA,
+            "version": convatlas.__version__,
+            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "command": shlex.join(["convatlas", *sys.argv[1:]])
+            if Path(sys.argv[0]).stem == "convatlas"
+            else "convatlas.fit(…)",
+            "data": {"path": str(dataset.root), "layout": dataset.layout, "fingerprint": _fingerprint(passed.examined)},
+            **found,
+            "temperature": 1 / selection.probe.scale,
+            "protocol": protocol,
+            "headline": "outer folds" if outer else "test",
+            "accuracy_without_duplicates": _without_duplicates(train, judged, probabilities) if not outer else None,
+            "backbone": source.name,
+            "weights": {"source": source.tag, "sha256": source.sha256(), "note": " ".join(source.notes)},
+            "plan": f"linear probe on {selection.name}",
+            "stage": selection.name,
+            "strength": selection.probe.strength,
+            "choice": selection.reason,
+            "stages": _stage_rows(selection, by_rung, judged),
+            "images": {
+                "train": len(train.records),
+                "test": len(test.records),
+                "unreadable": sum(item.failure is not None for item in passed.examined),
+                "ignored": sum(len(problem.paths) for problem in problems if problem.kind == "junk"),
+            },
+            "mistakes": write_thumbnails(
+                dataset, mistakes(dataset, judged.records, probabilities, judged.labels, classes.names), folder
+            ),
+            "problems": [problem.to_json() for problem in problems],
+            "counts": {
+                "decoded": passed.extraction.decoded,
+                "forwarded": passed.extraction.forwarded,
+                "from_cache": sum(item.facts is not None for item in passed.examined) - passed.extraction.forwarded,
+            },
+            "notes": list(source.notes),
+            "bundle": str(target),
+            "report": str(target / "report.html") if report else None,
+            "environment": _environment(device),
+        }
+        result |= _words(result, classes.names)
+        _save_model(folder, source, selection, classes.names, result)
+        result["seconds"] = clock.seconds(passed, solve_seconds)
+        _write(folder, result)
+        if report:
+            from convatlas.report import render
+
+            started = time.perf_counter()
+            render(folder)
+            result["seconds"] = clock.seconds(passed, solve_seconds, time.perf_counter() - started)
+            _write(folder, result)
+    cache.prune(keep=[passed.store.path])
+    return FitResult(result)
+
+
+class _Clock:
+    """Seconds since this process, or in a longer-lived one this job, began."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.before = convatlas.startup_seconds()
+
+    def seconds(self, passed: Pass, solve: float, report: float | None = None) -> dict[str, float | None]:
+        return {
+            "import": self.before + passed.import_seconds,
+            "decode": passed.extraction.wait_seconds,
+            "forward": passed.extraction.forward_seconds,
+            "solve": solve,
+            "report": report,
+            "total": self.before + time.perf_counter() - self.started,
+        }
+
+
+def _refuse_blockers(problems: Sequence[Problem]) -> None:
+    """What the listing shows to make a fit meaningless."""
+    for problem in problems:
+        if problem.kind in ("unknown-class", "one-class"):
+            raise ConvAtlasError(problem.message, remedy=problem.remedy)
+
+
+def _worst_first(problems: Sequence[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: ("error", "warning", "note").index(problem.severity))
+
+
+def _parts(dataset: Dataset, examined: Sequence[Examined], classes: ClassMap) -> tuple[_Part, _Part]:
+    """The training and the test side. With a test split the validation split trains too: choices are made by cross-validation.
+
+    Images that stand under two labels are left out of both, since one of the labels is wrong.
+    """
+    under: dict[str, set[str]] = {}
+    for item in examined:
+        under.setdefault(item.sha256, set()).add(item.record.label)
+    usable = [item for item in examined if item.facts is not None and len(under[item.sha256]) == 1]
+    held_out = "test" if "test" in dataset.splits else "val"
+
+    def part(items: list[Examined]) -> _Part:
+        return _Part(
+            records=[item.record for item in items],
+            sha256s=[item.sha256 for item in items],
+            labels=classes.indices([item.record.label for item in items]),
+        )
+
+    return part([i for i in usable if i.record.split != held_out]), part(
+        [i for i in usable if i.record.split == held_out]
+    )
+
+
+def _subset(part: _Part, index: np.ndarray) -> _Part:
+    return _Part(
+        records=[part.records[i] for i in index], sha256s=[part.sha256s[i] for i in index], labels=part.labels[index]
+    )
+
+
+def _without_duplicates(train: _Part, test: _Part, probabilities: np.ndarray) -> dict[str, Any] | None:
+    """The accuracy on the test images that are not also training images, if some are."""
+    seen = set(train.sha256s)
+    new = np.array([sha256 not in seen for sha256 in test.sha256s])
+    if new.all() or not new.any():
+        return None
+    return accuracy_with_interval((probabilities.argmax(axis=1) == test.labels)[new])
+
+
+def _protocol(dataset: Dataset, judged: _Part, selection: Selection, outer: OuterFolds | None) -> str:
+    count = len(judged.records)
+    if outer is not None:
+        return (
+            f"{len(outer.chosen)} outer folds of {count} images, stratified, duplicates and groups on one side; in each the stage and the "
+            "strength are chosen anew on the others"
+        )
+    split = judged.records[0].split
+    return (
+        f"{split} split of {count} images, read once after every choice; stage and strength chosen on the training images by "
+        f"{selection.probe.protocol}"
+    )
+
+
+def _stage_rows(selection: Selection, by_rung: dict[str, np.ndarray], judged: _Part) -> list[dict[str, Any]]:
+    rows = []
+    for name, probe in selection.probes.items():
+        out = np.isfinite(probe.losses)
+        row: dict[str, Any] = {
+            "name": name,
+            "features": len(probe.weight),
+            "cv_accuracy": probe.accuracy,
+            "cv_interval": list(wilson(round(probe.accuracy * int(out.sum())), int(out.sum()))),
+            "cv_log_loss": probe.log_loss,
+            "test_accuracy": None,
+            "test_interval": None,
+            "chosen": name == selection.name,
+            "strength": probe.strength,
+            "note": "chosen" if name == selection.name else "not used for the choice",
+        }
+        if name in by_rung:
+            tested = accuracy_with_interval(by_rung[name].argmax(axis=1) == judged.labels)
+            row |= {"test_accuracy": tested["accuracy"], "test_interval": tested["accuracy_interval"]}
+        rows.append(row)
+    return rows
+
+
+def _words(result: dict[str, Any], classes: Sequence[str]) -> dict[str, str]:
+    """The question and the answer in plain words."""
+    low, high = result["accuracy_interval"]
+    names = ", ".join(classes[:6]) + (f" and {len(classes) - 6} more" if len(classes) > 6 else "")
+    unseen = "images it never saw" if result["headline"] == "test" else "images held out in turn"
+    commonest = max(row["test"] for row in result["classes"]) / sum(row["test"] for row in result["classes"])
+    parts = [
+        f"A linear classifier on {result['stage']} of {result['backbone']} names the class of {result['accuracy']:.1%} of "
+        f"{sum(row['test'] for row in result['classes'])} {unseen} (95 % interval {low:.1%} to {high:.1%}; always answering the commonest "
+        f"class would give {commonest:.1%}).",
+        result["choice"][0].upper() + result["choice"][1:],
+    ]
+    if without := result["accuracy_without_duplicates"]:
+        parts.append(
+            f"Some test images are also training images; without them it is {without['accuracy']:.1%} of {without['images']}, "
+            "which is the figure to trust."
+        )
+    errors = sum(problem["severity"] == "error" for problem in result["problems"])
+    if errors:
+        parts.append(f"The check found {errors} {'error' if errors == 1 else 'errors'} in the data, listed below.")
+    return {
+        "question": f"Which of {len(classes)} classes ({names}) does an image show, and how sure can one be of the answer?",
+        "answer": " ".join(parts),
+    }
+
+
+def _save_model(
+    folder: Path, source: WeightsSource, selection: Selection, classes: tuple[str, ...], result: dict[str, Any]
+) -> None:
+    import torch
+
+    from convatlas.bundle.save import Contents, save
+    from convatlas.weights.load import load_network
+    from convatlas.zoo import stage_names
+    from convatlas.zoo.heads.probe import ProbeNet
+
+    network, _ = load_network(source, num_classes=0, in_channels=source.preprocessing.channels)
+    cuts = (selection.name,) if selection.name in stage_names(network) else stage_names(network)
+    probe = selection.probe
+    model = ProbeNet(network, cuts, features=len(probe.weight), num_classes=len(classes))
+    with (
+        torch.no_grad()
+    ):  # the temperature goes into the layer, so that softmax of the logits is the calibrated probability
+        model.fc.weight.copy_(torch.from_numpy(probe.scale * probe.weight.T))
+        model.fc.bias.copy_(torch.from_numpy(probe.scale * probe.bias))
+    about = {
+        key: result[key]
+        for key in ("accuracy", "accuracy_interval", "balanced_accuracy", "protocol", "data", "weights", "version")
+    }
+    save(
+        folder,
+        model,
+        Contents(
+            name=source.name,
+            config=source.config,
+            cuts=cuts,
+            classes=classes,
+            preprocessing=source.preprocessing,
+            about=about,
+        ),
+    )
+
+
+def _fingerprint(examined: Sequence[Examined]) -> str:
+    """A hash of what was learned from: every file's content, label and split, whatever its name or place."""
+    rows = sorted((item.sha256, item.record.label, item.record.split) for item in examined)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _environment(device: str) -> dict[str, str]:
+    packages = {name: version(name) for name in ("torch", "numpy", "pillow", "simplejpeg")}
+    return {
+        "convatlas": convatlas.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "device": device,
+    } | packages
+
+
+def _default_out(dataset: Dataset, source: WeightsSource) -> Path:
+    """`NAME-classifier` in the working directory, numbered on where that is taken: an earlier result is kept."""
+    base = f"{dataset.root.resolve().stem or 'images'}-classifier"
+    candidates = (Path(base if i == 1 else f"{base}-{i}") for i in range(1, 10_000))
+    return next(path for path in candidates if not path.exists())
+
+
+def _write(folder: Path, result: dict[str, Any]) -> None:
+    partial = folder / f"{RESULT}.partial"
+    partial.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+    partial.replace(folder / RESULT)

@@ -1,0 +1,145 @@
+"""One pass over a data set's files: read, hashed, decoded, checked and run through the network, each only where not known already.
+
+Decoding begins before torch is imported and goes on meanwhile: the two take about as long, and decoding does not hold the interpreter.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convatlas.cache import Store
+from convatlas.data import DECODER, Dataset, DecodeError, Examined, Facts, Record, examine
+from convatlas.errors import ConvAtlasError
+from convatlas.transfer.features import Extraction, FeatureStore, extract
+from convatlas.weights.source import WeightsSource
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
+
+_BUFFER_BYTES = 100_000_000  # of decoded images waiting for the network
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """The progress of those who did not ask for any."""
+
+
+class KnownFacts:
+    """What earlier passes found out about files, by the hash of their bytes: nothing is decoded twice to be checked."""
+
+    def __init__(self) -> None:
+        self._store = Store("facts", {"decoder": DECODER})
+        self._new: dict[str, bytes] = {}
+
+    def __call__(self, sha256: str) -> Facts | DecodeError | None:
+        blob = self._store.get(sha256)
+        if blob is None:
+            return None
+        found = json.loads(blob)
+        return Facts.from_json(found) if "width" in found else DecodeError.from_json(found)
+
+    def watch(self, stream: Iterable[Examined]) -> Iterator[Examined]:
+        """Passes the images of a stream on, keeping what is found out about them."""
+        try:
+            for item in stream:
+                found = item.facts or item.failure
+                if item.sha256 and found is not None:
+                    self._new[item.sha256] = json.dumps(found.to_json()).encode()
+                if len(self._new) >= 256:
+                    self._flush()
+                yield item
+        finally:
+            self._flush()
+            self._store.close()
+
+    def _flush(self) -> None:
+        self._store.put([(sha256, blob) for sha256, blob in self._new.items() if self._store.get(sha256) != blob])
+        self._new = {}
+
+
+@dataclass
+class Pass:
+    """A finished pass: what each file is, the features of those that are images, and what it cost."""
+
+    extraction: Extraction
+    store: FeatureStore
+    import_seconds: float
+
+    @property
+    def examined(self) -> list[Examined]:
+        return self.extraction.examined
+
+
+def extract_features(
+    dataset: Dataset, records: tuple[Record, ...], source: WeightsSource, *, device: str, progress: Progress = silent
+) -> Pass:
+    """Reads, checks and runs `records` through the network of `source`; `device` is auto, cpu, cuda or mps."""
+    started = time.perf_counter()
+    chosen = resolve_device(device)
+    import_seconds = time.perf_counter() - started  # torch, where the choice needed it
+    preprocessing = source.preprocessing
+    store = FeatureStore(source, weights_sha256=source.sha256(), device=chosen)
+    known = KnownFacts()
+    ahead = max(16, _BUFFER_BYTES // (preprocessing.size**2 * preprocessing.channels))
+    stream = examine(
+        dataset,
+        records,
+        preprocessing=preprocessing,
+        known=known,
+        wanted=lambda sha256: not store.has(sha256),
+        ahead=ahead,
+    )
+    first = list(itertools.islice(stream, 1))  # the threads begin
+    imported = time.perf_counter()
+    if any(item.pixels is not None for item in first):
+        importlib.import_module("torch")
+        importlib.import_module("convatlas.weights.load")
+    import_seconds += time.perf_counter() - imported
+
+    def network() -> nn.Module:
+        from convatlas import zoo
+        from convatlas.weights.load import load_network
+
+        model, _ = load_network(source, num_classes=0, in_channels=preprocessing.channels)
+        return zoo.taps(model, store.stages)
+
+    try:
+        extraction = extract(
+            known.watch(itertools.chain(first, stream)),
+            store,
+            network,
+            preprocessing,
+            device=chosen,
+            progress=lambda done: progress("decode and forward", done, len(records)),
+        )
+    finally:
+        store.close()
+    return Pass(extraction=extraction, store=store, import_seconds=import_seconds)
+
+
+def resolve_device(device: str) -> str:
+    """The kind of device to use: what was asked for if it is there, the fastest there is for `auto`.
+
+    Torch is imported only where a GPU could be.
+    """
+    if device == "cpu" or (device == "auto" and sys.platform == "linux" and not Path("/dev/nvidiactl").exists()):
+        return "cpu"
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    if device not in there:
+        raise ConvAtlasError(f"unknown device {device!r};", remedy="use auto, cpu, cuda or mps.")
+    if not there[device]:
+        raise ConvAtlasError(f"there is no {device} device here.", remedy="Use --device auto.")
+    return device

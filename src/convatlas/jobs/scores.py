@@ -1,0 +1,119 @@
+"""What is said of a classifier's probabilities on labelled images: the same figures wherever a classifier is judged."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from convatlas import metrics
+from convatlas.data import Dataset, Record, decode
+
+MOST_MISTAKES = 24
+_THUMBNAIL = 256  # pixels of the longer side: sharp on dense screens
+
+
+def scores(
+    probabilities: np.ndarray, truth: np.ndarray, classes: Sequence[str], train_counts: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Accuracy, balanced accuracy, calibration, confusion and a row per class, as JSON; from (n, classes) and (n,) class indices."""
+    predicted = probabilities.argmax(axis=1)
+    matrix = metrics.confusion_matrix(truth, predicted, len(classes))
+    right = int(np.trace(matrix))
+    rows = [
+        {
+            "name": name,
+            "train": train_counts[i] if train_counts is not None else None,
+            "test": row.support,
+            "recall": _number(row.recall),
+            "recall_interval": list(row.recall_interval) if row.support else None,
+            "precision": _number(row.precision),
+            "f1": _number(row.f1),
+        }
+        for i, (name, row) in enumerate(zip(classes, metrics.per_class(matrix), strict=True))
+    ]
+    return {
+        "accuracy": right / len(truth),
+        "accuracy_interval": list(metrics.wilson(right, len(truth))),
+        "balanced_accuracy": metrics.balanced_accuracy(matrix),
+        "balanced_accuracy_interval": list(metrics.balanced_accuracy_interval(matrix)),
+        "log_loss": metrics.log_loss(probabilities, truth),
+        "expected_calibration_error": metrics.expected_calibration_error(probabilities, truth),
+        "classes": rows,
+        "confusion": {"classes": list(classes), "matrix": matrix.tolist()},
+        "calibration": [
+            {
+                "from": bin_.low,
+                "to": bin_.high,
+                "count": bin_.count,
+                "confidence": _number(bin_.confidence),
+                "accuracy": _number(bin_.accuracy),
+                "accuracy_interval": list(metrics.wilson(round(bin_.accuracy * bin_.count), bin_.count))
+                if bin_.count
+                else None,
+            }
+            for bin_ in metrics.reliability(probabilities, truth)
+            if bin_.count
+        ],
+    }
+
+
+def accuracy_with_interval(right: np.ndarray) -> dict[str, Any]:
+    """`accuracy`, its 95 % interval and the number of images, of a boolean per image."""
+    count = int(right.sum())
+    return {
+        "accuracy": count / len(right),
+        "accuracy_interval": list(metrics.wilson(count, len(right))),
+        "images": len(right),
+    }
+
+
+def mistakes(
+    dataset: Dataset, records: Sequence[Record], probabilities: np.ndarray, truth: np.ndarray, classes: Sequence[str]
+) -> list[tuple[Record, dict[str, Any]]]:
+    """The wrong predictions in which the classifier was most confident, worst first, with where to find each file."""
+    predicted = probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != truth)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_MISTAKES]
+    return [
+        (
+            records[i],
+            {
+                "path": dataset.locate(records[i]),
+                "truth": classes[truth[i]],
+                "predicted": classes[predicted[i]],
+                "probability": float(confidence[i]),
+                "truth_probability": float(probabilities[i, truth[i]]),
+                "thumbnail": None,
+            },
+        )
+        for i in worst.tolist()
+    ]
+
+
+def write_thumbnails(
+    dataset: Dataset, found: list[tuple[Record, dict[str, Any]]], folder: Path
+) -> list[dict[str, Any]]:
+    """Small JPEG copies of the mistaken images in folder/assets, named in their rows; the originals are only read."""
+    (folder / "assets").mkdir(exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for i, (record, row) in enumerate(found):
+        image, _ = decode(dataset.read(record), name=row["path"])
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)
+        buffer = io.BytesIO()
+        image.convert("RGB").save(buffer, "JPEG", quality=80)
+        name = f"assets/mistake-{i:03d}.jpg"
+        (folder / name).write_bytes(buffer.getvalue())
+        rows.append({**row, "thumbnail": name})
+    return rows
+
+
+def _number(value: float) -> float | None:
+    """The value, or None for a ratio without a denominator: JSON has no NaN."""
+    return None if math.isnan(value) else value

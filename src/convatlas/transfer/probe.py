@@ -1,0 +1,313 @@
+"""Dempster et al., "Prevalidated Ridge Regression", 2024: a linear classifier in closed form, tuned without refitting.
+
+Ridge regression on one-hot targets gives a score for each class. The scores each image would get from a model fitted
+without it are known exactly (`ridge`); one scale fitted to these makes them probabilities, and their log-loss chooses
+the regularisation strength, then the stage. numpy in float64 throughout; what results is one linear layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from convatlas.errors import ConvAtlasError
+from convatlas.metrics import fit_temperature, softmax
+from convatlas.transfer.ridge import ROWS, Array, Index, Ridge
+
+Features = np.ndarray | Sequence[np.ndarray]  # (n, d), or several such blocks side by side
+ClassWeights = Literal["balanced"] | ArrayLike | None
+
+STRENGTHS = tuple(float(strength) for strength in np.logspace(1, -7, 17))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strength:
+    """What the held-out images say of one regularisation strength."""
+
+    strength: float
+    accuracy: float
+    log_loss: float  # of softmax(scale · scores), in nats; weighted as the fit is
+    scale: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A linear classifier: probabilities = softmax(scale · (x @ weight + bias)), x the blocks side by side."""
+
+    weight: Array  # (d, K)
+    bias: Array  # (K,)
+    scale: float  # 1 / temperature, fitted to the held-out scores
+    strength: float
+    path: tuple[Strength, ...]  # every strength tried, strongest first
+    held_out: Array  # (n, K): each training image's scores without it in the fit; NaN where it never was out
+    losses: Array  # (n,): each image's held-out log-loss; NaN where it never was out
+    accuracy: float  # of the held-out scores
+    log_loss: float  # mean of `losses`, weighted as the fit is
+    protocol: str  # how images were held out, in words
+
+    def scores(self, features: Features) -> Array:
+        """(n, K), before the scale; `features` as given to `fit_probe`, of any images."""
+        blocks = _blocks(features)
+        weights = np.split(self.weight, np.cumsum([block.shape[1] for block in blocks])[:-1])
+        out = np.tile(self.bias, (len(blocks[0]), 1))
+        for start in range(0, len(out), ROWS):
+            rows = slice(start, start + ROWS)
+            for block, weight in zip(blocks, weights, strict=True):
+                out[rows] += block[rows].astype(np.float64, copy=False) @ weight
+        return out
+
+    def probabilities(self, features: Features) -> Array:
+        """(n, K), calibrated."""
+        return softmax(self.scale * self.scores(features))
+
+
+def fit_probe(
+    features: Features,
+    labels: ArrayLike,
+    num_classes: int,
+    *,
+    class_weights: ClassWeights = None,
+    folds: ArrayLike | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+) -> Probe:
+    """Fit the classifier, its regularisation strength and its temperature. Deterministic.
+
+    The strength is the one with the least held-out log-loss; of equals, the strongest. (The accuracy moves in steps of
+    one image and has many ties.)
+
+    Args:
+        features: (n, d), or several such blocks; each block is given the same total variance. Any float type.
+        labels: (n,) class indices. A class that has no image is never predicted.
+        class_weights: None, "balanced" (inversely to the number of images), or a positive number for each class. They
+            weigh the log-loss too, so that "balanced" gives the probabilities of classes equally frequent.
+        folds: (n,) what is held out together: fold ids, or groups themselves for leave-one-group-out; −1 is always
+            fitted and never scored. None leaves out one image at a time, except an only one of its class, which could
+            not be recognised without itself. Duplicates and groups need folds that keep them together.
+        strengths: above 0; 1 means a penalty as large as the features' total variance.
+
+    Raises:
+        ConvAtlasError: if there are not two classes, or nothing can be held out.
+        ValueError: if the arguments do not fit together, or a feature is not finite.
+    """
+    blocks, truth = _blocks(features), np.asarray(labels)
+    weights = image_weights(truth, num_classes, class_weights)
+    if len(blocks[0]) != len(truth):
+        raise ValueError(f"{len(truth)} labels for {len(blocks[0])} rows of features")
+    if not len(strengths) or min(strengths) <= 0:
+        raise ValueError(f"strengths must all be above 0, and at least one: {strengths}")
+    sets, protocol = _held_out_sets(truth, num_classes, folds)
+    scored = np.sort(np.concatenate(sets))
+    importance = weights[scored] / weights[scored].sum()
+
+    ridge = Ridge(blocks, np.eye(num_classes)[truth], weights)
+    path: list[Strength] = []
+    chosen, held_out = None, np.empty(0)
+    for strength, scores in ridge.held_out(sorted(map(float, strengths), reverse=True), sets):
+        out = scores[scored]
+        scale = fit_temperature(out, truth[scored], weights=importance, start=path[-1].scale if path else None)
+        row = Strength(
+            strength=strength,
+            accuracy=float((out.argmax(axis=1) == truth[scored]).mean()),
+            log_loss=float(importance @ _losses(scale * out, truth[scored])),
+            scale=scale,
+        )
+        path.append(row)
+        if chosen is None or row.log_loss < chosen.log_loss:
+            chosen, held_out = row, scores.copy()
+    assert chosen is not None
+    weight, bias = ridge.solution(chosen.strength)
+    return Probe(
+        weight=weight,
+        bias=bias,
+        scale=chosen.scale,
+        strength=chosen.strength,
+        path=tuple(path),
+        held_out=held_out,
+        losses=_losses(chosen.scale * held_out, truth),
+        accuracy=chosen.accuracy,
+        log_loss=chosen.log_loss,
+        protocol=protocol,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """A probe on every rung of the ladder, and which was chosen."""
+
+    name: str
+    probes: Mapping[str, Probe]
+    reason: str  # a sentence for people
+
+    @property
+    def probe(self) -> Probe:
+        return self.probes[self.name]
+
+
+def ladder(
+    means: Mapping[str, np.ndarray], deviations: Mapping[str, np.ndarray] | None = None
+) -> dict[str, tuple[np.ndarray, ...]]:
+    """The rungs `select` chooses from: each stage's means alone, and everything of all stages side by side.
+
+    Args:
+        means: stage → (n, channels), the maps' means over the image, in the network's order.
+        deviations: stage → (n, channels), their standard deviations over the image: texture, which a mean loses. They
+            join in "all stages" only; a single stage stays what the network's own classifier would see of it.
+    """
+    rungs = {stage: (values,) for stage, values in means.items()}
+    everything = (*means.values(), *(deviations or {}).values())
+    return rungs | {"all stages": everything} if len(means) > 1 else rungs
+
+
+def select(
+    rungs: Mapping[str, Features],
+    labels: ArrayLike,
+    num_classes: int,
+    *,
+    class_weights: ClassWeights = None,
+    folds: ArrayLike | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+) -> Selection:
+    """Fit a probe on every rung and choose the one with the least held-out log-loss; of equals, the narrowest.
+
+    The log-loss, not the accuracy, since every image moves it and not only those at the border: fewer ties, and a
+    choice that owes less to luck. It still owes some: the chosen rung's held-out accuracy is optimistic, so report
+    that of a test split or of `outer_folds_predictions`. Arguments and errors are those of `fit_probe`.
+    """
+    if not rungs:
+        raise ValueError("there is no rung to choose from")
+    probes = {
+        name: fit_probe(features, labels, num_classes, class_weights=class_weights, folds=folds, strengths=strengths)
+        for name, features in rungs.items()
+    }
+    name = min(probes, key=lambda rung: (probes[rung].log_loss, len(probes[rung].weight)))
+    return Selection(name=name, probes=probes, reason=_reason(name, probes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OuterFolds:
+    """Predictions for each image by a classifier in whose making, choices included, it had no part."""
+
+    probabilities: Array  # (n, K); NaN for images in no outer fold
+    chosen: Mapping[int, str]  # outer fold → the rung its selection chose
+
+
+def outer_folds_predictions(
+    rungs: Mapping[str, Features],
+    labels: ArrayLike,
+    num_classes: int,
+    outer: ArrayLike,
+    *,
+    class_weights: ClassWeights = None,
+    folds: ArrayLike | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+) -> OuterFolds:
+    """The nested estimate: for each outer fold, `select` on all other images, then predict it.
+
+    The final classifier learns from more images than any of these, so the estimate is, if anything, pessimistic.
+
+    Args:
+        outer: (n,) fold ids, stratified, with groups and duplicates kept together; −1 is always fitted, never predicted.
+        folds: (n,) the inner folds of all images; each selection uses those of its own. `outer` itself serves well.
+            None leaves one out, which is right only if no two images belong together.
+
+    The other arguments and the errors are those of `fit_probe`.
+    """
+    truth, fold_of = np.asarray(labels), np.asarray(outer)
+    inner = None if folds is None else np.asarray(folds)
+    if fold_of.shape != truth.shape or (inner is not None and inner.shape != truth.shape):
+        raise ValueError(f"there must be one fold id for each of the {len(truth)} images")
+    probabilities = np.full((len(truth), num_classes), np.nan)
+    chosen: dict[int, str] = {}
+    for fold in np.unique(fold_of[fold_of >= 0]):
+        out = fold_of == fold
+        selection = select(
+            {name: [block[~out] for block in _blocks(features)] for name, features in rungs.items()},
+            truth[~out],
+            num_classes,
+            class_weights=class_weights,
+            folds=None if inner is None else inner[~out],
+            strengths=strengths,
+        )
+        chosen[int(fold)] = selection.name
+        probabilities[out] = selection.probe.probabilities([block[out] for block in _blocks(rungs[selection.name])])
+    return OuterFolds(probabilities=probabilities, chosen=chosen)
+
+
+def image_weights(labels: np.ndarray, num_classes: int, class_weights: ClassWeights = None) -> Array:
+    """Each image's weight (n,), with a mean of 1. Raises as `fit_probe` does."""
+    if labels.ndim != 1 or not len(labels) or labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(f"labels must hold a class index from 0 to {num_classes - 1} for each image")
+    counts = np.bincount(labels, minlength=num_classes)
+    if (counts > 0).sum() < 2:
+        raise ConvAtlasError(
+            f"all {len(labels)} training images belong to one class, so there is nothing to tell apart.",
+            remedy="Give images of at least two classes.",
+        )
+    if class_weights is None:
+        by_class = np.ones(num_classes)
+    elif isinstance(class_weights, str):
+        if class_weights != "balanced":
+            raise ValueError(f"class_weights is {class_weights!r}, not None, 'balanced' or a number for each class")
+        by_class = 1 / np.maximum(counts, 1)
+    else:
+        by_class = np.asarray(class_weights, dtype=np.float64)
+        if by_class.shape != (num_classes,) or not (np.isfinite(by_class) & (by_class > 0)).all():
+            raise ValueError(f"class_weights must hold a positive number for each of the {num_classes} classes")
+    weights = by_class[labels]
+    return weights / weights.mean()
+
+
+def _held_out_sets(labels: np.ndarray, num_classes: int, folds: ArrayLike | None) -> tuple[list[Index], str]:
+    """The images to be held out together, and words for it."""
+    if folds is None:
+        only = np.bincount(labels, minlength=num_classes)[labels] == 1
+        ids, words = np.where(only, -1, np.arange(len(labels))), "leave-one-out"
+    else:
+        ids = np.asarray(folds)
+        if ids.shape != labels.shape:
+            raise ValueError(f"there must be one fold id for each of the {len(labels)} images, not {ids.shape}")
+        words = f"{len(np.unique(ids[ids >= 0]))} folds, each held out in turn"
+    order = np.argsort(ids, kind="stable")
+    _, starts = np.unique(ids[order], return_index=True)
+    sets = [index for index in np.split(order, starts[1:]) if ids[index[0]] >= 0]
+    if not sets or len(sets[0]) == len(labels):
+        raise ConvAtlasError(
+            "no training image can be held out to choose the regularisation: every class has a single image, or all "
+            "images belong to one group.",
+            remedy="Give at least two images of a class, from different groups.",
+        )
+    never = int((ids < 0).sum())
+    return sets, words + (f"; {never} images always fitted and never scored" if never else "")
+
+
+def _losses(scores: Array, labels: np.ndarray) -> Array:
+    """−ln softmax(scores)[true class] of each image; NaN of NaN."""
+    top = scores.max(axis=1)
+    return np.log(np.exp(scores - top[:, None]).sum(axis=1)) + top - scores[np.arange(len(labels)), labels]
+
+
+def _reason(name: str, probes: Mapping[str, Probe]) -> str:
+    """Which rung has the least log-loss, and whether the images show it to differ from the next."""
+    others = [rung for rung in probes if rung != name]
+    if not others:
+        return f"{name} was the only one tried."
+    second = min(others, key=lambda rung: probes[rung].log_loss)
+    difference = probes[second].losses - probes[name].losses
+    difference = difference[np.isfinite(difference)]
+    error = difference.std() / np.sqrt(len(difference))
+    doubt = "" if difference.mean() > 2 * error else ", a difference that these images do not show to be real"
+    return (
+        f"{name} has the least held-out log-loss: {probes[name].log_loss:.3f} against {probes[second].log_loss:.3f} "
+        f"of {second}{doubt}."
+    )
+
+
+def _blocks(features: Features) -> list[np.ndarray]:
+    blocks = [features] if isinstance(features, np.ndarray) else [np.asarray(block) for block in features]
+    if not blocks or any(block.ndim != 2 or len(block) != len(blocks[0]) for block in blocks):
+        raise ValueError(f"features must be (n, d), or blocks of equal n, not {[block.shape for block in blocks]}")
+    return blocks

@@ -1,0 +1,158 @@
+"""Ridge regression whose held-out predictions cost no refit: Cook and Weisberg, Residuals and Influence, 1982.
+
+One eigendecomposition gives every regularisation strength, and the leverages of the images give, exactly, what a model
+fitted without them would predict: one left out at a time, or a whole fold. With weights w_i, mean 1, and an intercept
+that is not penalised, the model is
+
+    minimise  Σ w_i |y_i − b − Wᵀx_i|²  +  strength · n · |W|²
+
+where each block of features is multiplied by one factor, so that all have the same variance and the total is 1: a
+strength means the same for any network, stage and number of images. With X̃ = √w (x − x̄), ỹ = √w (y − ȳ) and
+q = √(w / n), the fitted values are H ỹ with H = X̃ (X̃ᵀX̃ + λ)⁻¹ X̃ᵀ + q qᵀ. The last term is the intercept's share: without
+it the held-out prediction of an image depends on its own label. For images F held out together
+
+    ỹ_F − held-out prediction = (1 − H_FF)⁻¹ (ỹ_F − fitted),
+
+for one image a division by 1 − h_ii. The weights, and the factors of the blocks, stay those of all images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+ROWS = 1024  # images are taken this many at a time, so that no float64 copy of all features is needed
+TABLE = 4_000_000  # numbers in a table of held-out scores; beyond, fewer strengths are made in one pass
+
+
+class Ridge:
+    """X̃ in its own principal axes, from which the solution and the held-out scores follow at any strength.
+
+    With X̃ = Z Vᵀ and e the squared lengths of Z's columns, X̃ (X̃ᵀX̃ + λ)⁻¹ X̃ᵀ = Z diag(1 / (e + λ)) Zᵀ. The decomposition is
+    of the smaller Gram matrix, (d, d) or (n, n). Directions without variance are dropped: a ridge gives them no weight.
+
+    Args:
+        blocks: arrays (n, d_k) of any float type; they are kept, not copied.
+        targets: (n, K).
+        weights: (n,), with a mean of 1.
+
+    Raises:
+        ValueError: if a feature is not finite.
+    """
+
+    def __init__(self, blocks: Sequence[np.ndarray], targets: Array, weights: Array) -> None:
+        self.blocks, self.targets = blocks, targets
+        self.count, self.width = len(targets), sum(block.shape[1] for block in blocks)
+        self.root = np.sqrt(weights)[:, None]
+        self.intercept = self.root / np.sqrt(self.count)  # q, of length 1
+        self.mean_target = weights @ targets / self.count
+        self.centred_targets = self.root * (targets - self.mean_target)
+
+        self.scaling = np.ones(self.width)
+        self.mean = np.sum([weights[part] @ self._features(part) for part in self._parts()], axis=0) / self.count
+        if not np.isfinite(self.mean).all():
+            raise ValueError("the features hold NaN or infinite values")
+        self.scaling = self._equal_variance()
+
+        self.left: Array | None = None  # Z, where it is no larger than (n, n)
+        if self.width <= self.count:
+            gram = sum(rows.T @ rows for rows in map(self._rows, self._parts()))
+            self.energy, self.directions = _eigen(np.asarray(gram))
+            self.moments = sum(self._axes(part).T @ self.centred_targets[part] for part in self._parts())
+        else:
+            rows = self._rows(np.arange(self.count))
+            self.energy, vectors = _eigen(rows @ rows.T)
+            self.left = vectors * np.sqrt(self.energy)
+            self.directions = rows.T @ (vectors / np.sqrt(self.energy))
+            self.moments = self.left.T @ self.centred_targets
+
+    def solution(self, strength: float) -> tuple[Array, Array]:
+        """Weight (d, K) and bias (K,), for features as they were given."""
+        weight = self.scaling[:, None] * (self.directions @ (self.moments * self._gains(strength)[:, None]))
+        return weight, self.mean_target - self.mean @ weight
+
+    def held_out(self, strengths: Sequence[float], sets: Sequence[Index]) -> Iterator[tuple[float, Array]]:
+        """For each strength the scores (n, K) that each image gets without the set it is in; NaN for one in no set."""
+        at_once = max(1, TABLE // self.targets.size)
+        alone = np.array([index[0] for index in sets if len(index) == 1], dtype=np.int64)
+        for first in range(0, len(strengths), at_once):
+            batch = strengths[first : first + at_once]
+            table = np.full((len(batch), *self.targets.shape), np.nan)
+            for start in range(0, len(alone), ROWS):
+                self._leave_one_out(alone[start : start + ROWS], batch, table)
+            for index in sets:
+                if len(index) > 1:
+                    self._leave_out(index, batch, table)
+            yield from zip(batch, table, strict=True)
+
+    def _leave_one_out(self, index: Index, strengths: Sequence[float], table: Array) -> None:
+        axes = self._axes(index)
+        squares, share = axes**2, self.intercept[index, 0] ** 2
+        for strength, scores in zip(strengths, table, strict=True):
+            gains = self._gains(strength)
+            residual = self.centred_targets[index] - axes @ (self.moments * gains[:, None])
+            residual /= (1 - squares @ gains - share)[:, None]
+            scores[index] = self.targets[index] - residual / self.root[index]
+
+    def _leave_out(self, index: Index, strengths: Sequence[float], table: Array) -> None:
+        axes = self._axes(index)
+        wide = np.hstack([axes, self.intercept[index]])
+        few = len(index) <= wide.shape[1]
+        gram = None if few else wide.T @ wide
+        for strength, scores in zip(strengths, table, strict=True):
+            gains = self._gains(strength)
+            residual = self.centred_targets[index] - axes @ (self.moments * gains[:, None])
+            gains = np.append(gains, 1.0)
+            if gram is None:
+                residual = np.linalg.solve(np.eye(len(index)) - (wide * gains) @ wide.T, residual)
+            else:  # the same by Woodbury's identity, in the smaller dimension
+                residual += wide @ np.linalg.solve(np.diag(1 / gains) - gram, wide.T @ residual)
+            scores[index] = self.targets[index] - residual / self.root[index]
+
+    def _gains(self, strength: float) -> Array:
+        return 1 / (self.energy + strength * self.count)
+
+    def _parts(self) -> Iterator[Index]:
+        for start in range(0, self.count, ROWS):
+            yield np.arange(start, min(start + ROWS, self.count))
+
+    def _axes(self, index: Index) -> Array:
+        """Rows of Z."""
+        return self._rows(index) @ self.directions if self.left is None else self.left[index]
+
+    def _features(self, index: Index) -> Array:
+        return np.concatenate([block[index] for block in self.blocks], axis=1, dtype=np.float64)
+
+    def _rows(self, index: Index) -> Array:
+        """Rows of X̃."""
+        rows = self._features(index)
+        rows -= self.mean
+        rows *= self.scaling
+        rows *= self.root[index]
+        return rows
+
+    def _equal_variance(self) -> Array:
+        """The factor (d,) of each feature: one a block, 0 for a constant block."""
+        energy = np.zeros(self.width)
+        for part in self._parts():
+            energy += (self._rows(part) ** 2).sum(axis=0)
+        scaling, start = np.zeros(self.width), 0
+        for block in self.blocks:
+            here = slice(start, start + block.shape[1])
+            start = here.stop
+            # what rounding leaves of a constant block is 1e-16 of its size: no variance to scale up
+            if energy[here].sum() > self.count * (1e-12 * np.abs(self.mean[here]).max(initial=0.0)) ** 2:
+                scaling[here] = np.sqrt(self.count / (energy[here].sum() * len(self.blocks)))
+        return scaling
+
+
+def _eigen(gram: Array) -> tuple[Array, Array]:
+    """The eigenvalues above rounding, and their vectors."""
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > values.max(initial=0.0) * len(values) * np.finfo(np.float64).eps
+    return values[kept], vectors[:, kept]

@@ -1,0 +1,1 @@
+"""Modules that a model folder can hold besides the networks themselves."""
