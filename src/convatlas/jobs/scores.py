@@ -80,7 +80,7 @@ def mistakes(
     predicted = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != truth)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_MISTAKES]
+    worst: list[int] = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_MISTAKES].tolist()
     return [
         (
             records[i],
@@ -93,7 +93,7 @@ def mistakes(
                 "thumbnail": None,
             },
         )
-        for i in worst.tolist()
+        for i in worst
     ]
 
 

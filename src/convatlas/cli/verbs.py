@@ -1,0 +1,348 @@
+"""The verbs, each a thin shell around a function of `convatlas`: arguments in, a result out as text or JSON."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convatlas.cli.output import percent, problems_text, progress_bars, put_json, say, table
+
+app = typer.Typer(
+    name="convatlas",
+    help="From a folder of images to a classifier you can trust, through the classic convolutional networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+cache_app = typer.Typer(
+    help="Show or shrink the cache of computed features.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(cache_app, name="cache")
+
+
+class Device(enum.StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class ClassWeights(enum.StrEnum):
+    none = "none"
+    balanced = "balanced"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto takes a GPU if there is one.")]
+Backbone = Annotated[
+    str | None, typer.Option("--backbone", metavar="NAME", help="The network (`convatlas list` shows all).")
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", metavar="FILE_OR_TAG", help="Its weights: a file, a hub folder, or a tag such as `embedded`."
+    ),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import convatlas
+
+        print(f"convatlas {convatlas.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def convatlas_(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """From a folder of images to a classifier you can trust, through the classic convolutional networks."""
+
+
+@app.command("list")
+def list_(
+    pattern: Annotated[str, typer.Argument(help="A shell pattern, such as 'resnet*'.")] = "*", json: Json = False
+) -> None:
+    """List the networks there are, with parameters and mult-adds."""
+    from dataclasses import asdict
+
+    from convatlas import catalogue
+
+    found = [catalogue.networks()[name] for name in catalogue.names(pattern)]
+    if json:
+        put_json({"schema": "convatlas.list/1", "networks": [asdict(network) for network in found]})
+        return
+    rows = [
+        (
+            n.name,
+            f"{n.family} {n.year}",
+            "×".join(map(str, n.input_size)),
+            str(n.num_classes),
+            f"{n.parameters:,}",
+            f"{n.mult_adds / 1e6:,.1f} M",
+        )
+        for n in found
+    ]
+    print(table(("name", "family", "input", "classes", "parameters", "mult-adds"), rows, right=(3, 4, 5)))
+
+
+@app.command()
+def check(data: Annotated[Path, typer.Argument(help="A folder, a zip of one, or a CSV.")], json: Json = False) -> None:
+    """Decode every image and name what is wrong with the data; nothing is changed. Exit status 1 if there is an error."""
+    from convatlas.jobs.check import check as run
+
+    with progress_bars() as progress:
+        result = run(data, progress=progress)
+    found = result.to_json()
+    if json:
+        put_json(found)
+    else:
+        counts = ", ".join(f"{sum(by_class.values()):,} {split}" for split, by_class in found["splits"].items())
+        print(
+            f"{found['path']}: {found['images']:,} files ({counts}), {len(found['classes'])} classes, {found['layout']}"
+        )
+        print(problems_text(found["problems"]) or "nothing to report.")
+    if not result.sound:
+        raise typer.Exit(1)
+
+
+@app.command()
+def fit(
+    data: Annotated[
+        Path, typer.Argument(help="A folder (train/class/*, test/class/* or class/*), a zip of one, or a CSV.")
+    ],
+    backbone: Backbone = None,
+    weights: Weights = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the model and the report go.")
+    ] = None,
+    class_weights: Annotated[
+        ClassWeights, typer.Option("--class-weights", help="balanced: rare classes count as much as others.")
+    ] = ClassWeights.none,
+    device: DeviceOption = Device.auto,
+    download: Annotated[bool, typer.Option("--download", help="Allow fetching published weights.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Deals images to folds.")] = 0,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html.")] = True,
+    json: Json = False,
+) -> None:
+    """Make a classifier from images: check, features of every stage, a probe on each, the best chosen, evaluated and saved."""
+    from convatlas.jobs.fit import fit as run
+
+    with progress_bars() as progress:
+        result = run(
+            data,
+            backbone=backbone,
+            weights=weights,
+            out=out,
+            class_weights="balanced" if class_weights is ClassWeights.balanced else None,
+            device=device.value,
+            download=download,
+            seed=seed,
+            report=report,
+            progress=progress,
+        ).json
+    for note in result["notes"]:
+        say(f"note: {note}")
+    if json:
+        put_json(result)
+    else:
+        print(fit_text(result))
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(help="A model folder.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    top: Annotated[int, typer.Option("--top", min=1, help="How many of the likeliest classes to give.")] = 5,
+    device: DeviceOption = Device.auto,
+    json: Json = False,
+) -> None:
+    """Name the class of images, with calibrated probabilities. Exit status 1 if one could not be read."""
+    from convatlas.bundle.load import load, paths_in
+    from convatlas.jobs.images import resolve_device
+
+    classifier = load(folder, device=resolve_device(device.value))
+    paths = paths_in(images)
+    rows = []
+    with progress_bars() as progress:
+        for start in range(0, len(paths), 32):
+            rows += classifier.predict(paths[start : start + 32], top=top)
+            progress("predict", len(rows), len(paths))
+    if json:
+        put_json({"schema": "convatlas.predict/1", "model": str(folder), "rows": [row.to_json() for row in rows]})
+    for row in rows:
+        if row.error:
+            say(f"convatlas: {row.error}")
+        elif not json:
+            print(f"{row.path}\t{row.label}\t{row.probability:.4f}")
+    if not rows or any(row.error for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="A model folder.")],
+    data: Annotated[Path, typer.Argument(help="A folder, a zip of one, or a CSV.")],
+    split: Annotated[
+        str | None, typer.Option("--split", help="train, val, test or all; by default test, else val, else all.")
+    ] = None,
+    device: DeviceOption = Device.auto,
+    json: Json = False,
+) -> None:
+    """Judge a model on labelled images; classes are matched by name."""
+    from convatlas.jobs.evaluate import evaluate as run
+
+    with progress_bars() as progress:
+        result = run(folder, data, split=split, device=device.value, progress=progress).json
+    if json:
+        put_json(result)
+        return
+    print(scores_text(result))
+    for path in result["unreadable"]:
+        say(f"not counted, unreadable: {path}")
+
+
+@app.command()
+def pack(
+    name: Annotated[
+        str | None, typer.Argument(help="The network; left out, the card beside the weights names it.")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option("--weights", metavar="FILE", help="The weights, with their classifier.")
+    ] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The model folder to write.")] = ...,  # type: ignore[assignment]
+    classes: Annotated[
+        Path | None,
+        typer.Option("--classes", metavar="FILE", help="Class names, one a line, in the order of the outputs."),
+    ] = None,
+    preprocess: Annotated[
+        Path | None,
+        typer.Option(
+            "--preprocess",
+            metavar="FILE",
+            help="JSON with input_size, mean, std, interpolation, crop_pct (as timm has them).",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a model folder from plain weights: network, class names and preprocessing together."""
+    from convatlas.jobs.pack import pack as run
+
+    folder = run(name, weights=weights, out=out, classes=classes, preprocess=preprocess)
+    if json:
+        put_json({"schema": "convatlas.pack/1", "bundle": str(folder)})
+    else:
+        print(f"{folder}: ready for `convatlas predict {folder} photo.jpg`")
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Where the digits, the model and the report go.")
+    ] = Path("demo"),
+    json: Json = False,
+) -> None:
+    """Write scikit-learn's handwritten digits as PNG folders and run `fit` on them with the embedded backbone; no network needed."""
+    from convatlas.jobs.demo import demo as run
+
+    with progress_bars() as progress:
+        result = run(out, progress=progress).json
+    if json:
+        put_json(result)
+    else:
+        print(fit_text(result))
+
+
+@cache_app.command("show")
+def cache_show(json: Json = False) -> None:
+    """List what the cache holds, the most recently used first."""
+    from convatlas import cache
+
+    found = cache.contents()
+    if json:
+        rows = [
+            {"path": str(f.path), "entries": f.entries, "bytes": f.bytes_, "used": f.used, "identity": f.identity}
+            for f in found
+        ]
+        put_json({"schema": "convatlas.cache/1", "folder": str(cache.cache_folder()), "files": rows})
+        return
+    print(f"{cache.cache_folder()}: {sum(f.bytes_ for f in found) / 1e6:,.1f} MB")
+    if found:
+        print(table(("file", "of", "entries", "MB"), [_cache_row(f) for f in found], right=(2, 3)))
+
+
+@cache_app.command("prune")
+def cache_prune(
+    limit: Annotated[
+        str | None,
+        typer.Option("--limit", metavar="SIZE", help="Such as 500M; 0 empties it. Default: CONVATLAS_CACHE_LIMIT."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Remove what was not used for longest until the cache is no larger than the limit."""
+    from convatlas import cache
+
+    removed = cache.prune(None if limit is None else cache.parse_size(limit))
+    freed = sum(f.bytes_ for f in removed)
+    if json:
+        put_json({"schema": "convatlas.cache/1", "removed": [str(f.path) for f in removed], "bytes": freed})
+    else:
+        print(f"removed {len(removed)} files, {freed / 1e6:,.1f} MB")
+
+
+def fit_text(result: dict[str, Any]) -> str:
+    """The result of a fit in a screenful: the answer, the ladder, where things are."""
+    rows = [
+        (
+            ("* " if stage["chosen"] else "  ") + stage["name"],
+            str(stage["features"]),
+            f"{percent(stage['cv_accuracy'])} [{percent(stage['cv_interval'][0])}, {percent(stage['cv_interval'][1])}]",
+            percent(stage["test_accuracy"]),
+        )
+        for stage in result["stages"]
+    ]
+    seconds = {name: value for name, value in result["seconds"].items() if value is not None}
+    errors = [problem for problem in result["problems"] if problem["severity"] == "error"]
+    return "\n".join(
+        [
+            result["answer"],
+            "",
+            table(
+                ("  stage", "features", "cross-validated, 95 % interval", "test, not used for the choice"),
+                rows,
+                right=(1, 2, 3),
+            ),
+            "",
+            *([problems_text(errors), ""] if errors else []),
+            "seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()),
+            f"model:   {result['bundle']}",
+            *([f"report:  {result['report']}"] if result["report"] else []),
+        ]
+    )
+
+
+def scores_text(result: dict[str, Any]) -> str:
+    """Accuracy with its interval, calibration, and the classes that do worst."""
+    low, high = result["accuracy_interval"]
+    worst = sorted((row for row in result["classes"] if row["recall"] is not None), key=lambda row: row["recall"])[:10]
+    rows = [(row["name"], str(row["test"]), percent(row["recall"]), percent(row["precision"])) for row in worst]
+    return "\n".join(
+        [
+            f"accuracy {percent(result['accuracy'])}, 95 % interval {percent(low)} to {percent(high)} ({result['protocol']})",
+            f"balanced accuracy {percent(result['balanced_accuracy'])}, calibration error {percent(result['expected_calibration_error'])}",
+            "",
+            table(("lowest recall", "images", "recall", "precision"), rows, right=(1, 2, 3)),
+        ]
+    )
+
+
+def _cache_row(file: Any) -> tuple[str, str, str, str]:
+    what = file.identity.get("network") or "image checks"
+    return file.path.name, what, f"{file.entries:,}", f"{file.bytes_ / 1e6:,.1f}"

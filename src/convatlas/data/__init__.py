@@ -1,0 +1,36 @@
+"""Images on disk: which there are, whether they are sound, and how they become a network's input."""
+
+from convatlas.data.check import CheckResult, check
+from convatlas.data.classes import ClassMap
+from convatlas.data.decode import DECODER, MAX_PIXELS, decode
+from convatlas.data.diagnose import diagnose
+from convatlas.data.examine import Examined, examine
+from convatlas.data.facts import DecodeError, Facts
+from convatlas.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from convatlas.data.problems import Problem
+from convatlas.data.records import Record
+from convatlas.data.scan import Dataset, scan
+from convatlas.data.split import folds, units
+
+__all__ = [
+    "DECODER",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "MAX_PIXELS",
+    "CheckResult",
+    "ClassMap",
+    "Dataset",
+    "DecodeError",
+    "Examined",
+    "Facts",
+    "Preprocessing",
+    "Problem",
+    "Record",
+    "check",
+    "decode",
+    "diagnose",
+    "examine",
+    "folds",
+    "scan",
+    "units",
+]

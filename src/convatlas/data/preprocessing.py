@@ -1,0 +1,144 @@
+"""From a decoded image to the square of bytes a network is fed: the same step in training and in serving.
+
+`fit="crop"` is torchvision's `Resize(resize)` then `CenterCrop(size)` on PIL images, which is also timm's evaluation
+transform, equal pixel for pixel; its two roundings (the long side truncated, the crop's corner rounded half to even) are
+kept because weights were measured with them. Only images over 256 times as long as wide are cut first, to save memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from convatlas.data.colour import Colour
+from convatlas.errors import ConvAtlasError
+
+Fit = Literal["crop", "pad", "squash"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_FITS = ("crop", "pad", "squash")
+_INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+}
+# Resizing the short side of a 1 × 60,000 image to 256 makes four billion pixels, of which the crop keeps 50,176.
+_MOST_ASPECT = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How an image becomes a network's input. Part of every model folder.
+
+    Raises `ConvAtlasError` for values that mean nothing.
+    """
+
+    size: int = 224  # of the square, pixels
+    resize: int = 256  # what the short side becomes before the crop; "crop" only
+    fit: Fit = "crop"  # crop the centre, pad (letterbox) on the background, or squash to a square
+    interpolation: Interpolation = "bicubic"
+    mean: tuple[float, ...] = IMAGENET_MEAN  # subtracted after scaling to 0..1
+    std: tuple[float, ...] = IMAGENET_STD
+    channels: int = 3  # 1: grey
+    background: Colour = (255, 255, 255)  # under transparency, and around the image with "pad"
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std", "background"):  # lists, as JSON brings them
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("size", "resize"):
+            if not isinstance(getattr(self, name), int) or not 1 <= getattr(self, name) <= 8192:
+                raise ConvAtlasError(f"{name}={getattr(self, name)!r} is not a number of pixels from 1 to 8192.")
+        if self.fit not in _FITS:
+            raise ConvAtlasError(f"unknown fit {self.fit!r}.", remedy=f"Use one of {', '.join(_FITS)}.")
+        if self.interpolation not in _INTERPOLATIONS:
+            raise ConvAtlasError(
+                f"unknown interpolation {self.interpolation!r}.", remedy=f"Use one of {', '.join(_INTERPOLATIONS)}."
+            )
+        if self.channels not in (1, 3):
+            raise ConvAtlasError(f"channels={self.channels!r}: images have 1 (grey) or 3 (colour).")
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != self.channels:
+                raise ConvAtlasError(
+                    f"{name}={getattr(self, name)} needs one value for each of {self.channels} channels."
+                )
+        if not all(value > 0 for value in self.std):
+            raise ConvAtlasError(f"std={self.std} must be positive.")
+        if len(self.background) != 3 or not all(0 <= value <= 255 for value in self.background):
+            raise ConvAtlasError(f"background={self.background} is not a colour of three numbers from 0 to 255.")
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """The network's input before scaling, uint8 (size, size, channels), from an RGB (or grey) image of any size."""
+        mode = "RGB" if self.channels == 3 else "L"
+        if image.mode != mode:
+            image = image.convert(mode)
+        square = {"crop": self._crop, "pad": self._pad, "squash": self._squash}[self.fit](image)
+        return np.array(square).reshape(self.size, self.size, self.channels)
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """The inverse of `to_json`. Raises `ConvAtlasError` for a field it does not know: it would change the pixels."""
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ConvAtlasError(
+                f"unknown preprocessing {', '.join(unknown)}.", remedy="It may come from a newer version of ConvAtlas."
+            )
+        return cls(**values)
+
+    def _crop(self, image: Image.Image) -> Image.Image:
+        width, height = image.size
+        if max(image.size) > _MOST_ASPECT * min(image.size):
+            image = self._shorten(image)
+            width, height = image.size
+        if width <= height:
+            wide, high = self.resize, int(self.resize * height / width)
+        else:
+            wide, high = int(self.resize * width / height), self.resize
+        if min(wide, high) < self.size:
+            return self._crop_with_border(image, wide, high)
+        left, top = round((wide - self.size) / 2.0), round((high - self.size) / 2.0)
+        # Resizing only what the crop keeps (Pillow's `box`) would save a little and change a pixel here and there: its
+        # coordinates are 32-bit, and which of rows and columns it resizes first depends on the shape.
+        resized = image.resize((wide, high), _INTERPOLATIONS[self.interpolation])
+        return resized.crop((left, top, left + self.size, top + self.size))
+
+    def _shorten(self, image: Image.Image) -> Image.Image:
+        """The middle of an image too long to be resized whole: what the crop will keep, and a little more."""
+        width, height = image.size
+        keep = math.ceil(min(width, height) * (self.size + self.resize) / self.resize) + 8
+        left, top = max(0, (width - keep) // 2), max(0, (height - keep) // 2)
+        return image.crop((left, top, width - left, height - top))
+
+    def _crop_with_border(self, image: Image.Image, wide: int, high: int) -> Image.Image:
+        """The crop is larger than the resized image: torchvision centres it on black."""
+        image = image.resize((wide, high), _INTERPOLATIONS[self.interpolation])
+        left, top = max(0, (self.size - wide) // 2), max(0, (self.size - high) // 2)
+        ground = Image.new(image.mode, (max(wide, self.size), max(high, self.size)))
+        ground.paste(image, (left, top))
+        left, top = round((ground.width - self.size) / 2.0), round((ground.height - self.size) / 2.0)
+        return ground.crop((left, top, left + self.size, top + self.size))
+
+    def _pad(self, image: Image.Image) -> Image.Image:
+        scale = self.size / max(image.size)
+        wide, high = (max(1, round(side * scale)) for side in image.size)
+        ground = Image.new("RGB", (self.size, self.size), self.background).convert(image.mode)
+        resized = image.resize((wide, high), _INTERPOLATIONS[self.interpolation])
+        ground.paste(resized, ((self.size - wide) // 2, (self.size - high) // 2))
+        return ground
+
+    def _squash(self, image: Image.Image) -> Image.Image:
+        return image.resize((self.size, self.size), _INTERPOLATIONS[self.interpolation])

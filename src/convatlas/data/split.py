@@ -1,0 +1,89 @@
+"""Folds for cross-validation: stratified by class, with everything that belongs together on one side.
+
+Two copies of one photo, or two photos of one patient, in different folds make a score that no new patient will confirm.
+So images are first joined into units, and units are dealt to folds, the scarcest classes first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def units(*keys: Sequence[Hashable | None]) -> NDArray[np.int64]:
+    """Join items that share a value in any of the key sequences; int64 (n,), equal where items belong together.
+
+    `units(groups, hashes)` keeps together what shares a group *or* has the same bytes, and whatever hangs on either.
+    None joins nothing.
+    """
+    number = len(keys[0]) if keys else 0
+    parent = list(range(number))
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for values in keys:
+        if len(values) != number:
+            raise ValueError(f"key sequences of {number} and {len(values)} items do not describe the same items")
+        first: dict[Hashable, int] = {}
+        for item, value in enumerate(values):
+            if value is not None:
+                parent[root(item)] = root(first.setdefault(value, item))
+    return np.unique([root(item) for item in range(number)], return_inverse=True)[1].astype(np.int64)
+
+
+def folds(
+    labels: ArrayLike, groups: Sequence[Hashable | None] | NDArray[np.int64] | None = None, k: int = 5, seed: int = 0
+) -> NDArray[np.int64]:
+    """Deal n items to at most k folds; int64 (n,), the fold in which each item is held out, or -1.
+
+    Items of one group share a fold (None: on its own). Every class is spread evenly over as many folds as it has groups,
+    at most k, so that it is always trained on; a class with a single group is never held out (-1), nor is that group.
+    Fold numbers are 0, 1, … without gaps; there may be fewer than k, or none. Deterministic in its arguments.
+    """
+    if k < 2:
+        raise ValueError(f"k={k}: cross-validation needs at least 2 folds")
+    _, classes = np.unique(np.asarray(labels), return_inverse=True)
+    joined = np.arange(len(classes)) if groups is None else units(list(groups))
+    members: dict[int, list[int]] = {}
+    for item, unit in enumerate(joined.tolist()):
+        members.setdefault(unit, []).append(item)
+    held = {unit: Counter(classes[items].tolist()) for unit, items in members.items()}
+    spread = Counter(class_ for counts in held.values() for class_ in counts)  # in how many units a class occurs
+
+    result = np.full(len(classes), -1, dtype=np.int64)
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(sorted(held)).tolist()
+    # The scarcest classes choose first, and large groups before small ones, which can still even things out.
+    order.sort(key=lambda unit: (min(spread[class_] for class_ in held[unit]), -len(members[unit])))
+    filled = [Counter[int]() for _ in range(k)]
+    totals = [0] * k
+    undealt = spread.copy()
+    homes: dict[int, set[int]] = {class_: set() for class_ in spread}  # the folds that hold some of a class, or -1
+    for unit in order:
+        counts = held[unit]
+        undealt.subtract(counts.keys())
+
+        def cost(fold: int, counts: Counter[int] = counts) -> tuple[int, int, int]:
+            # A fold must not come to hold all of a class, or nothing of it would be left to train on.
+            alone = sum(undealt[class_] == 0 and homes[class_] <= {fold} for class_ in counts)
+            return alone, sum(filled[fold][class_] for class_ in counts), totals[fold]
+
+        fold = min(range(k), key=cost)
+        if cost(fold)[0]:
+            fold = -1
+        else:
+            filled[fold].update(counts)
+            totals[fold] += len(members[unit])
+        for class_ in counts:
+            homes[class_].add(fold)
+        result[members[unit]] = fold
+    used = result >= 0
+    result[used] = np.unique(result[used], return_inverse=True)[1]
+    return result
