@@ -13,6 +13,7 @@ import json
 import os
 import sqlite3
 import threading
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,11 @@ def parse_size(text: str) -> int:
     number = text.strip().upper().removesuffix("B").rstrip()
     unit = number[-1:] if number[-1:].isalpha() else ""
     try:
-        return int(float(number.removesuffix(unit)) * _UNITS[unit])
-    except (ValueError, KeyError) as error:
+        size = int(float(number.removesuffix(unit)) * _UNITS[unit])
+        if size < 0:
+            raise ValueError("negative")
+        return size
+    except (ValueError, KeyError, OverflowError) as error:
         raise ConvAtlasError(f"{text!r} is not a size.", remedy="Write it as 500M, 5G or a number of bytes.") from error
 
 
@@ -50,18 +54,20 @@ class Store:
         digest = hashlib.sha256(described.encode()).hexdigest()[:24]
         self.path = cache_folder() / f"{kind}-{digest}.sqlite"
         self._salt = digest.encode()
+        self._described = described
         self._lock = threading.Lock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConvAtlasError(
-                f"{self.path.parent}: the cache folder cannot be made ({error}).",
-                remedy="Set CONVATLAS_CACHE to a writable folder.",
-            ) from error
-        try:
-            self._open(described)
+            self._open()
+        except (OSError, sqlite3.OperationalError) as error:  # not writable, or locked by another for too long
+            warnings.warn(
+                f"{self.path}: the cache cannot be used ({error}); the run goes on without it. "
+                "Set CONVATLAS_CACHE to a writable folder.",
+                stacklevel=2,
+            )
+            self._open(in_memory=True)
         except sqlite3.DatabaseError:
-            self._begin_anew(described)
+            self._begin_anew()
 
     def get(self, key: str) -> bytes | None:
         """The value under `key`, or None where there is none or it does not match its checksum."""
@@ -70,7 +76,7 @@ class Store:
                 row = self._db.execute("SELECT value, checksum FROM entries WHERE key = ?", (key,)).fetchone()
         except sqlite3.DatabaseError:
             return None  # a damaged page: as good as absent; what is computed anew replaces it
-        if row is None or row[1] != self._checksum(key, row[0]):
+        if row is None or not isinstance(row[0], bytes) or row[1] != self._checksum(key, row[0]):
             return None
         return row[0]
 
@@ -78,11 +84,15 @@ class Store:
         """Stores all entries in one transaction. A cache that cannot be written (full disk, damage) stops no run."""
         rows = [(key, value, self._checksum(key, value)) for key, value in entries]
         try:
-            with self._lock, self._db:
-                self._db.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", rows)
-        except sqlite3.DatabaseError as error:
-            import warnings
-
+            with self._lock:
+                try:
+                    self._insert(rows)
+                except sqlite3.DatabaseError as error:
+                    if type(error) is not sqlite3.DatabaseError:  # the narrower errors are not about damage
+                        raise
+                    self._begin_anew()
+                    self._insert(rows)
+        except (OSError, sqlite3.DatabaseError) as error:
             warnings.warn(
                 f"{self.path}: the cache could not be written ({error}); the run goes on without it.", stacklevel=2
             )
@@ -91,18 +101,23 @@ class Store:
         with self._lock:
             self._db.close()
 
-    def _open(self, described: str) -> None:
-        self._db = sqlite3.connect(self.path, timeout=60, check_same_thread=False)
+    def _open(self, *, in_memory: bool = False) -> None:
+        self._db = sqlite3.connect(":memory:" if in_memory else self.path, timeout=60, check_same_thread=False)
         with self._db:
             self._db.execute("CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB, checksum BLOB)")
             self._db.execute("CREATE TABLE IF NOT EXISTS identity (described TEXT PRIMARY KEY)")
-            self._db.execute("INSERT OR IGNORE INTO identity VALUES (?)", (described,))
-        os.utime(self.path)  # when it was last used, for pruning
+            self._db.execute("INSERT OR IGNORE INTO identity VALUES (?)", (self._described,))
+        if not in_memory:
+            os.utime(self.path)  # when it was last used, for pruning
 
-    def _begin_anew(self, described: str) -> None:
+    def _begin_anew(self) -> None:
         self._db.close()
         self.path.unlink(missing_ok=True)
-        self._open(described)
+        self._open()
+
+    def _insert(self, rows: list[tuple[str, bytes, bytes]]) -> None:
+        with self._db:
+            self._db.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", rows)
 
     def _checksum(self, key: str, value: bytes) -> bytes:
         return hashlib.blake2b(self._salt + key.encode() + value, digest_size=16).digest()
@@ -139,9 +154,9 @@ def prune(limit: int | None = None, *, keep: Iterable[Path] = ()) -> list[CacheF
     """Removes the least recently used files until the cache holds at most `limit` bytes; returns what was removed."""
     if limit is None:
         limit = parse_size(os.environ.get("CONVATLAS_CACHE_LIMIT", str(_LIMIT)))
-    kept, removed, total = set(keep), [], 0
-    for file in contents():
-        total += file.bytes_
+    kept, removed, found = set(keep), [], contents()
+    total = sum(file.bytes_ for file in found)
+    for file in reversed(found):
         if total > limit and file.path not in kept:
             file.path.unlink(missing_ok=True)
             removed.append(file)

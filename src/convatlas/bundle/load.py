@@ -21,6 +21,7 @@ from convatlas.errors import ConvAtlasError
 from convatlas.metrics import softmax
 from convatlas.weights.files import read_tensors
 from convatlas.weights.load import load_tensors, to_our_keys
+from convatlas.zoo.heads.probe import ProbeConfig
 from convatlas.zoo.inference import for_inference, normalised
 
 TOLERANCE = 1e-4  # of the largest logit: what float32 on another processor may differ by, and no decoder or resize may
@@ -49,7 +50,7 @@ class Classifier:
         own = described["convatlas"]
         self.folder = folder
         self.network: str = own["network"]
-        self.cuts: tuple[str, ...] | None = tuple(own["cuts"]) if own["cuts"] else None
+        self.probe = _probe(own)
         self.classes: tuple[str, ...] = tuple(described["label_names"])
         self.preprocessing = Preprocessing.from_json(own["preprocessing"])
         self.about: dict[str, Any] = own["about"]
@@ -137,14 +138,9 @@ def load(folder: str | Path, *, device: str = "cpu") -> Classifier:
     described = _described(folder)
     own = described["convatlas"]
     _check_files(folder, described)
-    num_classes, channels = len(described["label_names"]), own["preprocessing"]["channels"]
+    channels = own["preprocessing"]["channels"]
     model = build(
-        own["network"],
-        own["config"],
-        own["cuts"],
-        num_classes=num_classes,
-        features=described["num_features"],
-        channels=channels,
+        own["network"], own["config"], _probe(own), num_classes=len(described["label_names"]), channels=channels
     )
     tensors = read_tensors(folder / WEIGHTS)
     if isinstance(model, zoo.ConvNet):
@@ -157,6 +153,13 @@ def load(folder: str | Path, *, device: str = "cpu") -> Classifier:
     _check_logits(folder, described, fast)
     target = torch.device(device)
     return Classifier(folder, described, fast.to(target), target)
+
+
+def _probe(own: dict[str, Any]) -> ProbeConfig | None:
+    if own["probe"] is None:
+        return None
+    probe = own["probe"]
+    return ProbeConfig(means=tuple(probe["means"]), deviations=tuple(probe["deviations"]), features=probe["features"])
 
 
 def _described(folder: Path) -> dict[str, Any]:

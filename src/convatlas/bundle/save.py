@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from convatlas import zoo
 from convatlas.bundle.examples import example_images
 from convatlas.data import DECODER, Preprocessing, decode
 from convatlas.weights.load import in_layout
-from convatlas.zoo.heads.probe import ProbeNet
+from convatlas.zoo.heads.probe import ProbeConfig, ProbeNet
 from convatlas.zoo.inference import normalised
 
 SCHEMA = "convatlas.bundle/1"
@@ -35,7 +35,7 @@ class Contents:
 
     name: str  # of the network
     config: dict[str, Any]  # fields of the network's config that differ from the variant's
-    cuts: tuple[str, ...] | None  # of a probe; None for the whole network
+    probe: ProbeConfig | None = None  # where a probe taps it; None for the network with its own classifier
     classes: tuple[str, ...]  # in the order of the logits
     preprocessing: Preprocessing
     about: dict[str, Any] = field(default_factory=dict)  # metrics, protocol, where weights and data came from
@@ -69,7 +69,7 @@ def save(folder: Path, model: nn.Module, contents: Contents) -> None:
             "schema": SCHEMA,
             "network": contents.name,
             "config": contents.config,
-            "cuts": contents.cuts,
+            "probe": None if contents.probe is None else asdict(contents.probe),
             "preprocessing": contents.preprocessing.to_json(),
             "about": contents.about,
             "made_with": {"torch": torch.__version__, "decoder": DECODER},
@@ -88,16 +88,14 @@ def config_sha256(described: Mapping[str, Any]) -> str:
 
 
 def build(
-    name: str, config: Mapping[str, Any], cuts: Sequence[str] | None, *, num_classes: int, features: int, channels: int
+    name: str, config: Mapping[str, Any], probe: ProbeConfig | None, *, num_classes: int, channels: int
 ) -> nn.Module:
     """The module that a model folder describes, with its parameters still as initialised."""
-    from dataclasses import replace
-
     full = replace(zoo.config_of(name), **config)
-    if cuts is None:
+    if probe is None:
         return zoo.build(name, num_classes=num_classes, in_channels=channels, config=full)
     network = zoo.build(name, num_classes=0, in_channels=channels, config=full)
-    return ProbeNet(network, cuts, features=features, num_classes=num_classes)
+    return ProbeNet(network, probe, num_classes=num_classes)
 
 
 @torch.inference_mode()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -28,7 +29,7 @@ def write_digits(folder: Path) -> None:
     """scikit-learn's digits as `folder`/{train,test}/{digit}/*.png, two thirds to train; which goes where is fixed."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     test = set(order[: len(order) // 3].tolist())
     with whole_folder(folder) as new:

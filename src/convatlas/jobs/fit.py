@@ -27,10 +27,10 @@ from convatlas import cache
 from convatlas.bundle.folder import ensure_replaceable, whole_folder
 from convatlas.data import ClassMap, Dataset, Examined, Problem, Record, diagnose, folds, scan, units
 from convatlas.errors import ConvAtlasError
-from convatlas.jobs.images import Pass, Progress, extract_features, silent
+from convatlas.jobs.images import Pass, Progress, extract_features, resolve_device, silent
 from convatlas.jobs.scores import accuracy_with_interval, mistakes, scores, write_thumbnails
 from convatlas.metrics import wilson
-from convatlas.transfer.probe import OuterFolds, Selection, ladder, outer_folds_predictions, select
+from convatlas.transfer.probe import WITH_MEANS, OuterFolds, Selection, ladder, outer_folds_predictions, select
 from convatlas.weights.source import WeightsSource, find_weights
 
 SCHEMA = "convatlas.fit/1"
@@ -84,8 +84,9 @@ class _Part:
     sha256s: list[str]
     labels: np.ndarray  # (n,) class indices
 
-    def features(self, passed: Pass) -> dict[str, np.ndarray]:
-        return {stage: passed.store.matrix(stage, self.sha256s) for stage in passed.store.stages}
+    def rungs(self, passed: Pass) -> dict[str, tuple[np.ndarray, ...]]:
+        """What the probes are fitted on: each stage alone, and all of them."""
+        return ladder(passed.store.means(self.sha256s), passed.store.deviations(self.sha256s))
 
 
 def fit(
@@ -127,14 +128,13 @@ def fit(
 
     solving = time.perf_counter()
     progress("solve", 0, 1)
-    together = units([r.group for r in train.records], train.sha256s)
-    tied = len(set(together.tolist())) < len(together)
-    inner = folds(train.labels, together, k=10, seed=seed) if tied else None  # otherwise leave-one-out
-    rungs = ladder(train.features(passed))
+    together = units([record.group for record in train.records], train.sha256s)
+    inner = _held_out_together(train.labels, together)
+    rungs = train.rungs(passed)
     selection = select(rungs, train.labels, len(classes), class_weights=class_weights, folds=inner)
     if test.records:
         judged = test
-        unseen = ladder(test.features(passed))
+        unseen = test.rungs(passed)
         by_rung = {name: probe.probabilities(unseen[name]) for name, probe in selection.probes.items()}
         probabilities = by_rung[selection.name]
         outer = None
@@ -192,7 +192,7 @@ def fit(
             "notes": list(source.notes),
             "bundle": str(target),
             "report": str(target / "report.html") if report else None,
-            "environment": _environment(device),
+            "environment": _environment(resolve_device(device)),
         }
         result |= _words(result, classes.names)
         _save_model(folder, source, selection, classes.names, result)
@@ -259,6 +259,18 @@ def _parts(dataset: Dataset, examined: Sequence[Examined], classes: ClassMap) ->
     return part([i for i in usable if i.record.split != held_out]), part(
         [i for i in usable if i.record.split == held_out]
     )
+
+
+def _held_out_together(labels: np.ndarray, together: np.ndarray) -> np.ndarray | None:
+    """Fold ids for leaving one unit out, a unit being copies of an image or a group; None, one image at a time, where all stand alone.
+
+    A unit that holds all there is of a class is always fitted (-1): the class could not be recognised without it.
+    """
+    if len(np.unique(together)) == len(together):
+        return None
+    whole = [np.unique(together[labels == label]) for label in np.unique(labels)]
+    needed = [unit[0] for unit in whole if len(unit) == 1]
+    return np.where(np.isin(together, needed), -1, together)
 
 
 def _subset(part: _Part, index: np.ndarray) -> _Part:
@@ -342,38 +354,43 @@ def _words(result: dict[str, Any], classes: Sequence[str]) -> dict[str, str]:
 def _save_model(
     folder: Path, source: WeightsSource, selection: Selection, classes: tuple[str, ...], result: dict[str, Any]
 ) -> None:
+    """The chosen probe as a model folder: on the last stage it is the network itself with another classifier, which others load too."""
     import torch
 
     from convatlas.bundle.save import Contents, save
     from convatlas.weights.load import load_network
     from convatlas.zoo import stage_names
-    from convatlas.zoo.heads.probe import ProbeNet
+    from convatlas.zoo.heads.probe import ProbeConfig, ProbeNet
 
-    network, _ = load_network(source, num_classes=0, in_channels=source.preprocessing.channels)
-    cuts = (selection.name,) if selection.name in stage_names(network) else stage_names(network)
-    probe = selection.probe
-    model = ProbeNet(network, cuts, features=len(probe.weight), num_classes=len(classes))
-    with (
-        torch.no_grad()
-    ):  # the temperature goes into the layer, so that softmax of the logits is the calibrated probability
-        model.fc.weight.copy_(torch.from_numpy(probe.scale * probe.weight.T))
-        model.fc.bias.copy_(torch.from_numpy(probe.scale * probe.bias))
+    probe, channels = selection.probe, source.preprocessing.channels
+    model, _ = load_network(source, num_classes=len(classes), in_channels=channels)
+    stages = stage_names(model)
+    own_head = [name for name, _ in model.head.named_children()] == ["pool", "flatten", "fc"]
+    config = None
+    if selection.name != stages[-1] or not own_head:
+        alone = selection.name in stages
+        means, deviations = ((selection.name,), ()) if alone else (stages[-WITH_MEANS:], stages[:-1])
+        config = ProbeConfig(means=means, deviations=deviations, features=len(probe.weight))
+        model = ProbeNet(model, config, num_classes=len(classes))
+    layer = model.get_submodule("head.fc" if config is None else "fc")
+    assert isinstance(layer, torch.nn.Linear)
+    # the temperature goes into the layer, so that softmax of the logits is the calibrated probability
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(probe.scale * probe.weight.T))
+        layer.bias.copy_(torch.from_numpy(probe.scale * probe.bias))
     about = {
         key: result[key]
         for key in ("accuracy", "accuracy_interval", "balanced_accuracy", "protocol", "data", "weights", "version")
     }
-    save(
-        folder,
-        model,
-        Contents(
-            name=source.name,
-            config=source.config,
-            cuts=cuts,
-            classes=classes,
-            preprocessing=source.preprocessing,
-            about=about,
-        ),
+    contents = Contents(
+        name=source.name,
+        config=source.config,
+        probe=config,
+        classes=classes,
+        preprocessing=source.preprocessing,
+        about=about,
     )
+    save(folder, model, contents)
 
 
 def _fingerprint(examined: Sequence[Examined]) -> str:

@@ -87,7 +87,7 @@ def extract_features(
     chosen = resolve_device(device)
     import_seconds = time.perf_counter() - started  # torch, where the choice needed it
     preprocessing = source.preprocessing
-    store = FeatureStore(source, weights_sha256=source.sha256(), device=chosen)
+    store = FeatureStore(source, weights_sha256=source.sha256(), device=chosen, capacity=len(records))
     known = KnownFacts()
     ahead = max(16, _BUFFER_BYTES // (preprocessing.size**2 * preprocessing.channels))
     stream = examine(
@@ -101,8 +101,7 @@ def extract_features(
     first = list(itertools.islice(stream, 1))  # the threads begin
     imported = time.perf_counter()
     if any(item.pixels is not None for item in first):
-        importlib.import_module("torch")
-        importlib.import_module("convatlas.weights.load")
+        importlib.import_module("convatlas.weights.load")  # and with it torch
     import_seconds += time.perf_counter() - imported
 
     def network() -> nn.Module:

@@ -61,7 +61,6 @@ def pack(
         contents = Contents(
             name=source.name,
             config=source.config,
-            cuts=None,
             classes=unique,
             preprocessing=source.preprocessing,
             about=about,

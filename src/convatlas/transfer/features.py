@@ -11,7 +11,7 @@ import json
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -27,16 +27,22 @@ if TYPE_CHECKING:
 
     from convatlas.weights.source import WeightsSource
 
-POOLING = "mean over the map"
+POOLING = "mean of each map; of all stages but the last its standard deviation too"
+Run = Callable[
+    [np.ndarray], dict[str, tuple[np.ndarray, np.ndarray]]
+]  # pixels of a batch to means and deviations by stage
 ARITHMETIC = "batch norm folded, channels last, float32"
 _WRITE_EVERY = 64  # images a transaction; what a kill can cost
 
 
 class FeatureStore:
-    """The stored features of one network under one way of preparing images: `{stage: (features,) float32}` by content hash."""
+    """The stored features of one network under one way of preparing images, by content hash: each stage's means and deviations.
 
-    def __init__(self, source: WeightsSource, *, weights_sha256: str, device: str) -> None:
-        """Opens (or makes) the store; needs no torch. `device` is the kind: cpu, cuda or mps."""
+    In memory they are one float32 array, an image a row, in the order in which the images came.
+    """
+
+    def __init__(self, source: WeightsSource, *, weights_sha256: str, device: str, capacity: int) -> None:
+        """Opens (or makes) the store for a pass over `capacity` images; needs no torch. `device` is cpu, cuda or mps."""
         self.stages = catalogue.find(source.name).stages
         self._store = Store(
             "features",
@@ -55,34 +61,58 @@ class FeatureStore:
             },
         )
         self.path = self._store.path
-        self._rows: dict[str, dict[str, np.ndarray]] = {}
+        self._capacity = capacity
+        self._place: dict[str, int] = {}  # the row of each image that has come
+        self._fetched: dict[str, np.ndarray] = {}  # read from disk by the threads, not yet in its row
         self._unwritten: list[tuple[str, bytes]] = []
         self._lock = threading.Lock()
-        self._widths: list[int] = json.loads(self._store.get("widths") or b"[]")
+        self._widths: list[int] = json.loads(
+            self._store.get("widths") or b"[]"
+        )  # of each stage's means, then of the deviations
+        self._rows = np.empty((capacity, sum(self._widths)), np.float32)
 
     def has(self, sha256: str) -> bool:
-        """Whether the features of the image with this content are there, whole and verified; reads them if so."""
+        """Whether the features of the image with this content are there, whole and verified; called from threads, ahead of `arrive`."""
+        if not self._widths:
+            return False
         with self._lock:
-            if sha256 not in self._rows and self._widths and (blob := self._store.get(sha256)):
-                self._rows[sha256] = self._split(np.frombuffer(blob, np.float32))
-            return sha256 in self._rows
+            if sha256 not in self._place and sha256 not in self._fetched and (blob := self._store.get(sha256)):
+                self._fetched[sha256] = np.frombuffer(blob, np.float32)
+            return sha256 in self._place or sha256 in self._fetched
 
-    def add(self, sha256s: list[str], features: dict[str, np.ndarray]) -> None:
-        """Adds the features (n, d) of a batch of images, stage by stage."""
+    def arrive(self, sha256: str) -> bool:
+        """Gives the image the next row; whether its features must still be computed and added."""
+        with self._lock:
+            if sha256 in self._place:
+                return False
+            place = self._place[sha256] = len(self._place)
+            row = self._fetched.pop(sha256, None)
+            if row is not None:
+                self._rows[place] = row
+            return row is None
+
+    def add(self, sha256s: list[str], features: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        """Adds the features of a batch of images that have arrived: for each stage means and deviations, (n, maps) each."""
+        blocks = [features[stage][0] for stage in self.stages] + [features[stage][1] for stage in self.stages[:-1]]
+        rows = np.concatenate(blocks, axis=1, dtype=np.float32)
         with self._lock:
             if not self._widths:
-                self._widths = [features[stage].shape[1] for stage in self.stages]
+                self._widths = [block.shape[1] for block in blocks]
                 self._store.put([("widths", json.dumps(self._widths).encode())])
-            rows = np.concatenate([features[stage] for stage in self.stages], axis=1)
+                self._rows = np.empty((self._capacity, rows.shape[1]), np.float32)
             for sha256, row in zip(sha256s, rows, strict=True):
-                self._rows[sha256] = self._split(row)
+                self._rows[self._place[sha256]] = row
                 self._unwritten.append((sha256, row.tobytes()))
             if len(self._unwritten) >= _WRITE_EVERY:
                 self._flush()
 
-    def matrix(self, stage: str, sha256s: Iterable[str]) -> np.ndarray:
-        """The features of these images at one stage, (n, d) float32."""
-        return np.stack([self._rows[sha256][stage] for sha256 in sha256s])
+    def means(self, sha256s: Sequence[str]) -> dict[str, np.ndarray]:
+        """`{stage: (n, maps) float32}`, the mean of each map of these images; views where the images came one after the other."""
+        return dict(zip(self.stages, self._blocks(sha256s), strict=False))
+
+    def deviations(self, sha256s: Sequence[str]) -> dict[str, np.ndarray]:
+        """`{stage: (n, maps) float32}`, the standard deviation of each map of these images; of all stages but the last."""
+        return dict(zip(self.stages[:-1], self._blocks(sha256s)[len(self.stages) :], strict=True))
 
     def close(self) -> None:
         """Writes what is still in hand and closes the file."""
@@ -90,12 +120,15 @@ class FeatureStore:
             self._flush()
         self._store.close()
 
+    def _blocks(self, sha256s: Sequence[str]) -> list[np.ndarray]:
+        index = np.array([self._place[sha256] for sha256 in sha256s], dtype=np.int64)
+        in_a_row = len(index) > 0 and np.array_equal(index, np.arange(index[0], index[0] + len(index)))
+        rows = self._rows[index[0] : index[0] + len(index)] if in_a_row else self._rows[index]
+        return np.split(rows, np.cumsum(self._widths)[:-1], axis=1)
+
     def _flush(self) -> None:
         self._store.put(self._unwritten)
         self._unwritten = []
-
-    def _split(self, row: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(self.stages, np.split(row, np.cumsum(self._widths)[:-1]), strict=True))
 
 
 @dataclass
@@ -123,56 +156,54 @@ def extract(
     `network` is called at most once, and not at all when every image is known. Equal images are run once.
     """
     found = Extraction()
-    run: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None
+    run: Run | None = None
     waiting: dict[str, np.ndarray] = {}
     batch_size = 0
+
+    def forward() -> None:
+        started = time.perf_counter()
+        if run is not None and waiting:
+            store.add(list(waiting), run(np.stack(list(waiting.values()))))
+        found.forwarded += len(waiting)
+        waiting.clear()
+        found.forward_seconds += time.perf_counter() - started
+
     before = time.perf_counter()
     for item in stream:
         found.wait_seconds += time.perf_counter() - before
-        pixels = item.pixels
         found.examined.append(replace(item, pixels=None))
-        found.decoded += pixels is not None
-        if pixels is not None and item.sha256 not in waiting and not store.has(item.sha256):
+        found.decoded += item.pixels is not None
+        if item.facts is not None and store.arrive(item.sha256) and item.pixels is not None:
             if run is None:
                 started = time.perf_counter()
                 run, batch_size = _runner(network(), preprocessing, device)
                 found.forward_seconds += time.perf_counter() - started
-            waiting[item.sha256] = pixels
-        if run is not None and len(waiting) >= batch_size:
-            found.forward_seconds += _forward(run, waiting, store)
-            found.forwarded += len(waiting)
-            waiting.clear()
+            waiting[item.sha256] = item.pixels
+            if len(waiting) == batch_size:
+                forward()
         progress(len(found.examined))
         before = time.perf_counter()
     found.wait_seconds += time.perf_counter() - before
-    if run is not None and waiting:
-        found.forward_seconds += _forward(run, waiting, store)
-        found.forwarded += len(waiting)
+    forward()
     return found
 
 
-def _forward(
-    run: Callable[[np.ndarray], dict[str, np.ndarray]], waiting: dict[str, np.ndarray], store: FeatureStore
-) -> float:
-    started = time.perf_counter()
-    store.add(list(waiting), run(np.stack(list(waiting.values()))))
-    return time.perf_counter() - started
-
-
-def _runner(
-    taps: nn.Module, preprocessing: Preprocessing, device: str
-) -> tuple[Callable[[np.ndarray], dict[str, np.ndarray]], int]:
-    """A function from pixels (n, h, w, c) uint8 to `{stage: features (n, d) float32}`, and the batch size that suits the device."""
+def _runner(taps: nn.Module, preprocessing: Preprocessing, device: str) -> tuple[Run, int]:
+    """A function from pixels (n, h, w, c) uint8 to means and deviations by stage, and the batch size that suits the device."""
     import torch
 
+    from convatlas.zoo.heads.probe import pooled
     from convatlas.zoo.inference import CPU_BATCH, GPU_BATCH, for_inference, normalised
 
     size = preprocessing.size
     fast = for_inference(taps.to(device), torch.zeros(1, preprocessing.channels, size, size, device=device))
 
     @torch.inference_mode()
-    def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    def run(pixels: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         images = normalised(torch.from_numpy(pixels).to(device), preprocessing.mean, preprocessing.std)
-        return {stage: activation.mean((2, 3)).cpu().numpy() for stage, activation in fast(images).items()}
+        return {
+            stage: tuple(part.cpu().numpy() for part in pooled(activation))
+            for stage, activation in fast(images).items()
+        }  # type: ignore[misc]
 
     return run, CPU_BATCH if device == "cpu" else GPU_BATCH

@@ -21,6 +21,7 @@ from convatlas.transfer.ridge import ROWS, Array, Index, Ridge
 Features = np.ndarray | Sequence[np.ndarray]  # (n, d), or several such blocks side by side
 ClassWeights = Literal["balanced"] | ArrayLike | None
 
+WITH_MEANS = 2  # how many of the last stages give means where all stages stand together
 STRENGTHS = tuple(float(strength) for strength in np.logspace(1, -7, 17))
 
 
@@ -73,6 +74,7 @@ def fit_probe(
     class_weights: ClassWeights = None,
     folds: ArrayLike | None = None,
     strengths: Sequence[float] = STRENGTHS,
+    rows: Index | None = None,
 ) -> Probe:
     """Fit the classifier, its regularisation strength and its temperature. Deterministic.
 
@@ -88,22 +90,25 @@ def fit_probe(
             fitted and never scored. None leaves out one image at a time, except an only one of its class, which could
             not be recognised without itself. Duplicates and groups need folds that keep them together.
         strengths: above 0; 1 means a penalty as large as the features' total variance.
+        rows: the images to fit, of those that the other arguments describe; all by default. Spares a copy of the features.
 
     Raises:
         ConvAtlasError: if there are not two classes, or nothing can be held out.
         ValueError: if the arguments do not fit together, or a feature is not finite.
     """
     blocks, truth = _blocks(features), np.asarray(labels)
-    weights = image_weights(truth, num_classes, class_weights)
     if len(blocks[0]) != len(truth):
         raise ValueError(f"{len(truth)} labels for {len(blocks[0])} rows of features")
+    if rows is not None:
+        truth, folds = truth[rows], None if folds is None else np.asarray(folds)[rows]
+    weights = image_weights(truth, num_classes, class_weights)
     if not len(strengths) or min(strengths) <= 0:
         raise ValueError(f"strengths must all be above 0, and at least one: {strengths}")
     sets, protocol = _held_out_sets(truth, num_classes, folds)
     scored = np.sort(np.concatenate(sets))
     importance = weights[scored] / weights[scored].sum()
 
-    ridge = Ridge(blocks, np.eye(num_classes)[truth], weights)
+    ridge = Ridge(blocks, np.eye(num_classes)[truth], weights, rows)
     path: list[Strength] = []
     chosen, held_out = None, np.empty(0)
     for strength, scores in ridge.held_out(sorted(map(float, strengths), reverse=True), sets):
@@ -147,19 +152,19 @@ class Selection:
         return self.probes[self.name]
 
 
-def ladder(
-    means: Mapping[str, np.ndarray], deviations: Mapping[str, np.ndarray] | None = None
-) -> dict[str, tuple[np.ndarray, ...]]:
-    """The rungs `select` chooses from: each stage's means alone, and everything of all stages side by side.
+def ladder(means: Mapping[str, np.ndarray], deviations: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, ...]]:
+    """The rungs `select` chooses from: each stage's means alone, and "all stages" side by side.
+
+    Of all stages together the last two give their means and all but the last their deviations. By cross-validation on training images
+    that is as good as every mean and deviation, for two thirds of the features.
 
     Args:
-        means: stage → (n, channels), the maps' means over the image, in the network's order.
-        deviations: stage → (n, channels), their standard deviations over the image: texture, which a mean loses. They
-            join in "all stages" only; a single stage stays what the network's own classifier would see of it.
+        means: stage → (n, maps), the maps' means over the image, in the network's order.
+        deviations: stage → (n, maps), their standard deviations over the image, of all stages but the last.
     """
     rungs = {stage: (values,) for stage, values in means.items()}
-    everything = (*means.values(), *(deviations or {}).values())
-    return rungs | {"all stages": everything} if len(means) > 1 else rungs
+    together = (*list(means.values())[-WITH_MEANS:], *deviations.values())
+    return rungs | {"all stages": together} if len(means) > 1 else rungs
 
 
 def select(
@@ -170,6 +175,7 @@ def select(
     class_weights: ClassWeights = None,
     folds: ArrayLike | None = None,
     strengths: Sequence[float] = STRENGTHS,
+    rows: Index | None = None,
 ) -> Selection:
     """Fit a probe on every rung and choose the one with the least held-out log-loss; of equals, the narrowest.
 
@@ -180,7 +186,9 @@ def select(
     if not rungs:
         raise ValueError("there is no rung to choose from")
     probes = {
-        name: fit_probe(features, labels, num_classes, class_weights=class_weights, folds=folds, strengths=strengths)
+        name: fit_probe(
+            features, labels, num_classes, class_weights=class_weights, folds=folds, strengths=strengths, rows=rows
+        )
         for name, features in rungs.items()
     }
     name = min(probes, key=lambda rung: (probes[rung].log_loss, len(probes[rung].weight)))
@@ -225,12 +233,13 @@ def outer_folds_predictions(
     for fold in np.unique(fold_of[fold_of >= 0]):
         out = fold_of == fold
         selection = select(
-            {name: [block[~out] for block in _blocks(features)] for name, features in rungs.items()},
-            truth[~out],
+            rungs,
+            truth,
             num_classes,
             class_weights=class_weights,
-            folds=None if inner is None else inner[~out],
+            folds=inner,
             strengths=strengths,
+            rows=np.flatnonzero(~out),
         )
         chosen[int(fold)] = selection.name
         probabilities[out] = selection.probe.probabilities([block[out] for block in _blocks(rungs[selection.name])])
@@ -270,7 +279,9 @@ def _held_out_sets(labels: np.ndarray, num_classes: int, folds: ArrayLike | None
         ids = np.asarray(folds)
         if ids.shape != labels.shape:
             raise ValueError(f"there must be one fold id for each of the {len(labels)} images, not {ids.shape}")
-        words = f"{len(np.unique(ids[ids >= 0]))} folds, each held out in turn"
+        number = len(np.unique(ids[ids >= 0]))
+        one_by_one = number > len(labels) / 2
+        words = "leave-one-out, copies and groups together" if one_by_one else f"{number} folds, each held out in turn"
     order = np.argsort(ids, kind="stable")
     _, starts = np.unique(ids[order], return_index=True)
     sets = [index for index in np.split(order, starts[1:]) if ids[index[0]] >= 0]

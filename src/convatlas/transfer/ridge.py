@@ -40,13 +40,14 @@ class Ridge:
         blocks: arrays (n, d_k) of any float type; they are kept, not copied.
         targets: (n, K).
         weights: (n,), with a mean of 1.
+        rows: where the blocks hold more than these n images, which rows these are.
 
     Raises:
         ValueError: if a feature is not finite.
     """
 
-    def __init__(self, blocks: Sequence[np.ndarray], targets: Array, weights: Array) -> None:
-        self.blocks, self.targets = blocks, targets
+    def __init__(self, blocks: Sequence[np.ndarray], targets: Array, weights: Array, rows: Index | None = None) -> None:
+        self.blocks, self.targets, self.rows = blocks, targets, rows
         self.count, self.width = len(targets), sum(block.shape[1] for block in blocks)
         self.root = np.sqrt(weights)[:, None]
         self.intercept = self.root / np.sqrt(self.count)  # q, of length 1
@@ -61,8 +62,11 @@ class Ridge:
 
         self.left: Array | None = None  # Z, where it is no larger than (n, n)
         if self.width <= self.count:
-            gram = sum(rows.T @ rows for rows in map(self._rows, self._parts()))
-            self.energy, self.directions = _eigen(np.asarray(gram))
+            gram = np.zeros((self.width, self.width))
+            for part in self._parts():
+                rows = self._rows(part)
+                gram += rows.T @ rows
+            self.energy, self.directions = _eigen(gram)
             self.moments = sum(self._axes(part).T @ self.centred_targets[part] for part in self._parts())
         else:
             rows = self._rows(np.arange(self.count))
@@ -126,7 +130,8 @@ class Ridge:
         return self._rows(index) @ self.directions if self.left is None else self.left[index]
 
     def _features(self, index: Index) -> Array:
-        return np.concatenate([block[index] for block in self.blocks], axis=1, dtype=np.float64)
+        place = index if self.rows is None else self.rows[index]
+        return np.concatenate([block[place] for block in self.blocks], axis=1, dtype=np.float64)
 
     def _rows(self, index: Index) -> Array:
         """Rows of X̃."""
@@ -154,5 +159,6 @@ class Ridge:
 def _eigen(gram: Array) -> tuple[Array, Array]:
     """The eigenvalues above rounding, and their vectors."""
     values, vectors = np.linalg.eigh(gram)
-    kept = values > values.max(initial=0.0) * len(values) * np.finfo(np.float64).eps
-    return values[kept], vectors[:, kept]
+    # ascending, so that what is kept is a view and not a second copy
+    first = int(np.sum(values <= values.max(initial=0.0) * len(values) * np.finfo(np.float64).eps))
+    return values[first:], vectors[:, first:]

@@ -6,7 +6,6 @@ there is no fallback to the unrestricted one: a file that needs it is refused.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import struct
@@ -54,12 +53,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if all(name.startswith("module.") for name in found):  # saved from DataParallel
         found = {name.removeprefix("module."): tensor for name, tensor in found.items()}
     return found
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

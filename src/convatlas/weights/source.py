@@ -5,8 +5,9 @@ Reading this needs no torch: what a run needs to know first (the network's name 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ class WeightsSource:
     labels: tuple[str, ...] | None = None  # class names of its own classifier
     notes: tuple[str, ...] = ()  # what a user should be told about the choice
 
+    def sha256(self) -> str:
+        """Of the file's bytes, in hexadecimal."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
 
 def find_weights(
     weights: str | Path | None = None, *, name: str | None = None, download: bool = False
@@ -48,6 +54,8 @@ def find_weights(
     if str(weights) == EMBEDDED:
         return _from_file(_EMBEDDED_FILE, name, EMBEDDED)
     path = Path(weights).expanduser()
+    if not path.exists() and path.suffix and not str(weights).startswith(("timm/", "torchvision/")):
+        raise ConvAtlasError(f"{path}: there is no such weights file.", remedy="Check the path.")
     if path.is_dir():
         return _from_file(_weights_in(path), name, str(weights))
     known = {published.tag: published for published in PUBLISHED}
@@ -146,6 +154,4 @@ def _published_source(published: Published, path: Path) -> WeightsSource:
 
 
 def _with_notes(source: WeightsSource, note: str) -> WeightsSource:
-    from dataclasses import replace
-
     return replace(source, notes=(note, *source.notes))
