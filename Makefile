@@ -1,6 +1,7 @@
 # One command each: `make demo`, `make test`, `make check`. All of them set up what they need.
 PYTHON ?= python3
 VENV := .venv
+BENCH := .venv-bench
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
@@ -31,6 +32,16 @@ check: setup
 	$(BIN)/pyright
 	$(MAKE) test
 
+# The peers live apart, so that nothing of theirs can slip into what users install.
+bench: $(BENCH)/.ready
+	$(BENCH)/bin/python benchmarks/run.py
+
+$(BENCH)/.ready: benchmarks/requirements.txt pyproject.toml | setup
+	test -x $(BENCH)/bin/python || $(UV) venv --quiet --python $(BIN)/python $(BENCH)
+	$(UV) pip sync --quiet --python $(BENCH)/bin/python benchmarks/requirements.txt
+	$(UV) pip install --quiet --python $(BENCH)/bin/python --no-deps --editable .
+	touch $@
+
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -41,4 +52,4 @@ lock:
 	$(UV) pip compile --universal --python-version 3.11 --quiet --no-header --no-annotate pyproject.toml --group dev --group peers -o benchmarks/requirements.txt
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) .pytest_cache .ruff_cache

@@ -78,7 +78,9 @@ def save(folder: Path, model: nn.Module, contents: Contents) -> None:
         },
     }
     described["convatlas"]["config_sha256"] = config_sha256(described)
-    (folder / CONFIG).write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
+    # half of a surrogate pair, which is how Python has a file name that is not text, becomes JSON's own escape
+    text = json.dumps(described, indent=1, ensure_ascii=False)
+    (folder / CONFIG).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def config_sha256(described: Mapping[str, Any]) -> str:

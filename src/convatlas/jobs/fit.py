@@ -418,5 +418,6 @@ def _default_out(dataset: Dataset, source: WeightsSource) -> Path:
 
 def _write(folder: Path, result: dict[str, Any]) -> None:
     partial = folder / f"{RESULT}.partial"
-    partial.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+    text = json.dumps(result, indent=1, ensure_ascii=False)
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # as in the model's config.json
     partial.replace(folder / RESULT)

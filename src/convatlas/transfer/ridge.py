@@ -64,15 +64,15 @@ class Ridge:
         if self.width <= self.count:
             gram = np.zeros((self.width, self.width))
             for part in self._parts():
-                rows = self._rows(part)
-                gram += rows.T @ rows
+                scaled = self._rows(part)
+                gram += scaled.T @ scaled
             self.energy, self.directions = _eigen(gram)
             self.moments = sum(self._axes(part).T @ self.centred_targets[part] for part in self._parts())
         else:
-            rows = self._rows(np.arange(self.count))
-            self.energy, vectors = _eigen(rows @ rows.T)
+            scaled = self._rows(np.arange(self.count))
+            self.energy, vectors = _eigen(scaled @ scaled.T)
             self.left = vectors * np.sqrt(self.energy)
-            self.directions = rows.T @ (vectors / np.sqrt(self.energy))
+            self.directions = scaled.T @ (vectors / np.sqrt(self.energy))
             self.moments = self.left.T @ self.centred_targets
 
     def solution(self, strength: float) -> tuple[Array, Array]:
