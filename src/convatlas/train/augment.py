@@ -1,0 +1,103 @@
+"""Augmentation of whole batches on the device that trains: each image draws its own crop, flip, colours and rectangle.
+
+A random resized crop (Szegedy et al. Going Deeper with Convolutions. 2015. https://arxiv.org/abs/1409.4842) is one bilinear sampling of
+the batch through per-image affine maps; mixup (https://arxiv.org/abs/1710.09412), cutmix (https://arxiv.org/abs/1905.04899) and random
+erasing (https://arxiv.org/abs/1708.04896) are blends and masks. Every draw comes from the generator given, so a seed fixes them all.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from convatlas.train.config import Augment
+
+
+def augmented(images: Tensor, size: int, augment: Augment, generator: torch.Generator) -> Tensor:
+    """`images` (n, c, h, w), float in 0 … 1, each randomly changed and brought to (n, c, size, size), still in 0 … 1."""
+    x = _crop(images, size, augment, generator)
+    if augment.colour:
+        x = _colour(x, augment.colour, generator)
+    if augment.grey:
+        lost = torch.rand(len(x), 1, 1, 1, device=x.device, generator=generator) < augment.grey
+        x = torch.where(lost, x.mean(1, keepdim=True), x)
+    return x
+
+
+def erased(images: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
+    """Standardised `images` in which some lost a rectangle to zeros, which is the mean colour."""
+    if not augment.erase:
+        return images
+    area = _uniform(len(images), (0.02, 0.33), images, generator)
+    hit = torch.rand(len(images), device=images.device, generator=generator) < augment.erase
+    return images.masked_fill(_rectangles(images, area * hit, generator), 0.0)
+
+
+def mixed(
+    images: Tensor, labels: Tensor, augment: Augment, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mixup or cutmix of a batch with itself in another order, or neither, as one draw decides.
+
+    Returns the images, the other label (n,) of each, and the share (n,) of each image that is still its own.
+    """
+    own = torch.ones(len(images), device=images.device)
+    if not (augment.mixup or augment.cutmix):
+        return images, labels, own
+    draw = float(torch.rand((), device=images.device, generator=generator))
+    order = torch.randperm(len(images), device=images.device, generator=generator)
+    if draw < augment.mixup:
+        own = _uniform(len(images), (0.0, 1.0), images, generator)
+        images = torch.lerp(images[order], images, own[:, None, None, None])
+    elif draw < augment.mixup + augment.cutmix:
+        mask = _rectangles(images, _uniform(len(images), (0.0, 1.0), images, generator), generator)
+        images = torch.where(mask, images[order], images)
+        own = 1 - mask.flatten(1).float().mean(1)
+    return images, labels[order], own
+
+
+def _uniform(n: int, bounds: tuple[float, float], like: Tensor, generator: torch.Generator) -> Tensor:
+    low, high = bounds
+    return low + (high - low) * torch.rand(n, device=like.device, generator=generator)
+
+
+def _crop(images: Tensor, size: int, augment: Augment, generator: torch.Generator) -> Tensor:
+    n, _, height, width = images.shape
+    area = _uniform(n, augment.scale, images, generator)
+    if augment.scale == (1.0, 1.0):
+        wide = high = torch.ones_like(area)  # the whole image, whatever the ratio
+    else:
+        # `ratio` is of pixels, the affine map wants shares of the width and the height
+        low, top = (math.log(bound * height / width) / 2 for bound in augment.ratio)
+        skew = _uniform(n, (low, top), images, generator).exp()
+        wide, high = (area.sqrt() * skew).clamp(max=1), (area.sqrt() / skew).clamp(max=1)
+    theta = torch.zeros(n, 2, 3, device=images.device)
+    theta[:, 0, 0], theta[:, 1, 1] = wide, high
+    theta[:, 0, 2] = (1 - wide) * _uniform(n, (-1.0, 1.0), images, generator)
+    theta[:, 1, 2] = (1 - high) * _uniform(n, (-1.0, 1.0), images, generator)
+    theta[:, 0, 0] *= torch.where(torch.rand(n, device=images.device, generator=generator) < augment.flip, -1.0, 1.0)
+    grid = F.affine_grid(theta, [n, 1, size, size], align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _colour(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    brightness, contrast, saturation = (
+        _uniform(len(images), (1 - strength, 1 + strength), images, generator)[:, None, None, None] for _ in range(3)
+    )
+    x = (images * brightness).clamp(0, 1)
+    x = torch.lerp(x.mean((1, 2, 3), keepdim=True), x, contrast).clamp(0, 1)
+    return torch.lerp(x.mean(1, keepdim=True), x, saturation).clamp(0, 1)
+
+
+def _rectangles(images: Tensor, area: Tensor, generator: torch.Generator) -> Tensor:
+    """A mask (n, 1, h, w), true inside one rectangle an image that covers `area` (n,) of it and has the image's own shape."""
+    n, _, height, width = images.shape
+    side = area.sqrt()
+    sides: list[Tensor] = []
+    for length in (height, width):
+        start = (1 - side) * torch.rand(n, device=images.device, generator=generator)
+        at = (torch.arange(length, device=images.device) + 0.5) / length
+        sides.append((at >= start[:, None]) & (at < (start + side)[:, None]))
+    return (sides[0][:, :, None] & sides[1][:, None, :])[:, None]

@@ -1,0 +1,61 @@
+"""What a training run is: frozen dataclasses, every field with its meaning, so that a run can be printed, compared and repeated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """The optimiser and its learning rate over time."""
+
+    name: Literal["sgd", "adamw"] = "sgd"  # SGD with Nesterov momentum, or AdamW
+    lr: float = 0.1  # the highest it gets, for the whole batch
+    momentum: float = 0.9  # SGD's; AdamW keeps its usual (0.9, 0.999)
+    weight_decay: float = 5e-4  # on filters and matrices; biases and norms are never decayed
+    warmup_epochs: float = 5.0  # linear, from a hundredth of `lr`
+    final_lr: float = 0.0  # where the cosine ends, as a share of `lr`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Random changes of each training image; the defaults change nothing but the size."""
+
+    scale: tuple[float, float] = (1.0, 1.0)  # share of the image's area that a random resized crop keeps
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)  # of the crop's width to its height
+    flip: float = 0.0  # probability of a left-right flip
+    colour: float = 0.0  # brightness, contrast and saturation times a factor in 1 ± this
+    grey: float = 0.0  # probability of losing all colour
+    mixup: float = 0.0  # probability that a batch is blended with itself in another order; weight uniform in (0, 1)
+    cutmix: float = 0.0  # probability that a batch gets rectangles from itself in another order; area uniform in (0, 1)
+    erase: float = 0.0  # probability that a rectangle of 2 to 33 % of the image becomes the mean colour
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One run of `train`: with the model's initial weights and the images, this decides everything."""
+
+    epochs: int
+    batch_size: int = 256
+    image_size: int = 224  # side in pixels of what the network sees, in training and on the held-out part
+    optim: Optim = field(default_factory=Optim)
+    augment: Augment = field(default_factory=Augment)
+    label_smoothing: float = 0.0
+    ema: float = 0.0  # decay per step of an averaged copy of the weights, which is then the result; 0 for none
+    precision: Literal["float32", "bfloat16"] = (
+        "float32"  # bfloat16 is autocast: weights and their updates stay float32
+    )
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # per channel, of pixels in 0 … 1; ImageNet's
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    seed: int = 0  # order of the images, augmentation, dropout
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.image_size < 1:
+            raise ValueError(f"epochs and image_size must be at least 1, not {self.epochs} and {self.image_size}")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size is {self.batch_size}; batch norm needs at least 2 images to train")
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                f"mean has {len(self.mean)} channels and std has {len(self.std)}; give one of each per channel"
+            )

@@ -1,0 +1,76 @@
+"""Augmentation on batches: what changes, what must not, and that the shares of mixed labels are the shares of pixels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from convatlas.train import Augment
+from convatlas.train.augment import augmented, erased, mixed
+
+IMAGES = torch.rand(64, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(64)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def constant(values: Tensor) -> Tensor:
+    return values[:, None, None, None].expand(-1, 3, 12, 12).contiguous()
+
+
+def test_the_defaults_change_nothing() -> None:
+    torch.testing.assert_close(augmented(IMAGES, 12, Augment(), seeded()), IMAGES)
+    assert erased(IMAGES, Augment(), seeded()) is IMAGES
+    x, others, own = mixed(IMAGES, LABELS, Augment(), seeded())
+    assert x is IMAGES and torch.equal(others, LABELS) and own.eq(1).all()
+
+
+def test_flips_mirror_some_images() -> None:
+    x = augmented(IMAGES, 12, Augment(flip=0.5), seeded())
+    mirrored = (x - IMAGES.flip(3)).abs().amax((1, 2, 3)) < 1e-5
+    kept = (x - IMAGES).abs().amax((1, 2, 3)) < 1e-5
+    assert (mirrored ^ kept).all() and 16 < int(mirrored.sum()) < 48
+
+
+def test_crops_show_the_share_of_the_area_asked_for() -> None:
+    ramp = (torch.arange(100) + 0.5) / 100
+    across = torch.stack([ramp.expand(100, 100), ramp[:, None].expand(100, 100)]).expand(256, 2, 100, 100)
+    x = augmented(across, 50, Augment(scale=(0.25, 0.25)), seeded())
+    wide = (x[:, 0, 0, -1] - x[:, 0, 0, 0]) * 50 / 49
+    high = (x[:, 1, -1, 0] - x[:, 1, 0, 0]) * 50 / 49
+    torch.testing.assert_close(wide * high, torch.full((256,), 0.25), atol=5e-3, rtol=0)
+    assert 0.74 < float((wide / high).min()) < 0.8 and 1.25 < float((wide / high).max()) < 1.35
+    assert float(x.min()) < 0.02 and float(x.max()) > 0.98  # the corners are reached
+
+
+def test_the_same_generator_state_gives_the_same_images() -> None:
+    everything = Augment(scale=(0.2, 1.0), flip=0.5, colour=0.4, grey=0.2)
+    first, again, other = (augmented(IMAGES, 16, everything, seeded(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert first.shape == (64, 3, 16, 16) and float(first.min()) >= 0 and float(first.max()) <= 1
+
+
+def test_colour_keeps_grey_images_grey_and_grey_makes_them() -> None:
+    x = augmented(constant(torch.rand(64, generator=seeded())), 12, Augment(colour=0.5), seeded())
+    assert float((x - x[:, :1]).abs().max()) < 1e-6
+    x = augmented(IMAGES, 12, Augment(grey=1.0), seeded())
+    assert torch.equal(x[:, 0], x[:, 1]) and torch.equal(x[:, 0], x[:, 2])
+
+
+def test_erasing_zeroes_one_rectangle_of_2_to_33_percent() -> None:
+    x = erased(torch.ones(500, 3, 64, 64), Augment(erase=0.5), seeded())
+    lost = (x == 0).float().mean((1, 2, 3))
+    hit = lost[lost > 0]
+    assert 200 < len(hit) < 300 and float(hit.min()) > 0.01 and float(hit.max()) < 0.36
+
+
+@pytest.mark.parametrize("augment", [Augment(mixup=1.0), Augment(cutmix=1.0)])
+def test_the_share_of_the_label_is_the_share_of_the_pixels(augment: Augment) -> None:
+    x, others, own = mixed(constant(LABELS.float()), LABELS, augment, seeded())
+    torch.testing.assert_close(x.mean((1, 2, 3)), own * LABELS + (1 - own) * others, atol=1e-3, rtol=1e-4)
+    assert float(own.min()) < 0.2 and float(own.max()) > 0.8
+    blended = (x != LABELS[:, None, None, None]) & (x != others[:, None, None, None])
+    assert bool(blended.any()) == (augment.mixup > 0)

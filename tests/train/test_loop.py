@@ -1,0 +1,146 @@
+"""The loop learns, repeats itself by its seed, and stops where there is nothing to learn from."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from convatlas.errors import ConvAtlasError
+from convatlas.train import Augment, Epoch, Optim, TrainConfig, accuracy, train
+from convatlas.train.optim import learning_rate, optimiser
+
+CONFIG = TrainConfig(
+    epochs=4,
+    batch_size=16,
+    image_size=20,
+    optim=Optim(lr=0.1, warmup_epochs=1),
+    augment=Augment(scale=(0.7, 1.0), flip=0.5, colour=0.2, mixup=0.2, cutmix=0.2, erase=0.2),
+)
+
+
+def small_net(seed: int = 0) -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            OrderedDict(
+                conv=nn.Conv2d(3, 8, 3, stride=2, bias=False),
+                norm=nn.BatchNorm2d(8),
+                relu=nn.ReLU(),
+                pool=nn.AdaptiveAvgPool2d(1),
+                flatten=nn.Flatten(),
+                drop=nn.Dropout(0.1),
+                fc=nn.Linear(8, 2),
+            )
+        )
+
+
+def stripes(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Noise with bright horizontal (0) or vertical (1) stripes."""
+    labels = torch.arange(n) % 2
+    images = torch.randint(0, 100, (n, 3, 16, 16), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    images[labels == 0, :, ::4] = 255
+    images[labels == 1, :, :, ::4] = 255
+    return images, labels
+
+
+def trained(config: TrainConfig) -> dict[str, Tensor]:
+    model = small_net()
+    train(model, *stripes(40, seed=1), config)
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("optim", [Optim(lr=0.2, warmup_epochs=1), Optim(name="adamw", lr=0.02, warmup_epochs=1)])
+def test_learns_stripes(optim: Optim) -> None:
+    model, held_out = small_net(), stripes(100, seed=2)
+    steps: list[tuple[int, int]] = []
+    logged: list[Epoch] = []
+    config = replace(CONFIG, epochs=12, optim=optim, augment=Augment(scale=(0.7, 1.0), flip=0.5, colour=0.2))
+    history = train(
+        model,
+        *stripes(100, seed=1),
+        config,
+        held_out=held_out,
+        progress=lambda *at: steps.append(at),
+        log=logged.append,
+    )
+    assert history[-1].held_out == accuracy(model, *held_out, config) >= 0.97
+    assert history[-1].loss < history[0].loss
+    assert not model.training
+    assert tuple(logged) == history and [epoch.epoch for epoch in history] == list(range(1, 13))
+    assert steps == [(i + 1, 72) for i in range(72)]
+
+
+def test_same_seed_same_weights_another_seed_others() -> None:
+    first, again, other = trained(CONFIG), trained(CONFIG), trained(replace(CONFIG, seed=1))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["conv.weight"], other["conv.weight"])
+
+
+def test_leaves_the_random_state_of_the_process_alone() -> None:
+    before = torch.random.get_rng_state()
+    trained(replace(CONFIG, epochs=1))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_bfloat16_leaves_float32_weights() -> None:
+    state = trained(replace(CONFIG, epochs=1, precision="bfloat16"))
+    assert state["conv.weight"].dtype == torch.float32
+
+
+def test_averaged_weights_are_the_result_and_what_is_measured() -> None:
+    model, held_out = small_net(), stripes(51, seed=2)
+    config = replace(CONFIG, ema=0.9)
+    history = train(model, *stripes(40, seed=1), config, held_out=held_out)
+    assert history[-1].held_out == accuracy(model, *held_out, config)
+    assert not torch.equal(model.state_dict()["conv.weight"], trained(CONFIG)["conv.weight"])
+
+
+def test_a_loss_that_is_not_finite_stops_before_it_spoils_the_weights() -> None:
+    model = small_net()
+    with torch.no_grad():
+        model.get_parameter("fc.bias")[0] = float("nan")
+    before = model.get_parameter("conv.weight").clone()
+    with pytest.raises(ConvAtlasError, match=r"loss is nan in epoch 1, step 1 of 2, at learning rate 0\.001.*Lower"):
+        train(model, *stripes(40, seed=1), CONFIG)
+    assert torch.equal(model.get_parameter("conv.weight"), before)
+
+
+def test_fewer_images_than_a_batch_are_one_batch() -> None:
+    history = train(small_net(), *stripes(5, seed=1), replace(CONFIG, epochs=1))
+    assert len(history) == 1
+
+
+@pytest.mark.parametrize(("images", "labels"), [(1, 1), (4, 3)])
+def test_images_it_cannot_train_on(images: int, labels: int) -> None:
+    with pytest.raises(ValueError, match=f"{images} images with {labels} labels"):
+        train(small_net(), stripes(images, seed=1)[0], torch.zeros(labels, dtype=torch.int64), CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"batch_size": 1}, "batch_size is 1"),
+        ({"epochs": 0}, "not 0 and 20"),
+        ({"mean": (0.5,)}, "1 channels and std has 3"),
+    ],
+)
+def test_configs_that_mean_nothing(field: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(CONFIG, **field)
+
+
+def test_the_learning_rate_warms_up_and_follows_a_cosine() -> None:
+    optim = Optim(lr=1.0, warmup_epochs=2, final_lr=0.1)
+    rates = [learning_rate(optim, epoch, 10) for epoch in (0, 1, 2, 6, 10)]
+    assert rates == pytest.approx([0.01, 0.505, 1.0, 0.55, 0.1])
+    assert learning_rate(Optim(lr=1.0, warmup_epochs=5), 1, 2) == pytest.approx(1.0)  # never more than half of the run
+
+
+def test_norms_and_biases_are_not_decayed() -> None:
+    decayed, kept = optimiser(small_net(), Optim(weight_decay=0.1)).param_groups
+    assert [p.ndim for p in decayed["params"]] == [4, 2] and decayed["weight_decay"] == 0.1
+    assert [p.ndim for p in kept["params"]] == [1, 1, 1] and kept["weight_decay"] == 0
