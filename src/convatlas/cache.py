@@ -45,6 +45,11 @@ def parse_size(text: str) -> int:
         raise ConvAtlasError(f"{text!r} is not a size.", remedy="Write it as 500M, 5G or a number of bytes.") from error
 
 
+def size_limit() -> int:
+    """Bytes that the cache may hold: `$CONVATLAS_CACHE_LIMIT`, else 5 GB."""
+    return parse_size(os.environ.get("CONVATLAS_CACHE_LIMIT", str(_LIMIT)))
+
+
 class Store:
     """A persistent map from content hashes to bytes, each value verified when read; safe to use from several threads and processes."""
 
@@ -152,8 +157,7 @@ def contents() -> list[CacheFile]:
 
 def prune(limit: int | None = None, *, keep: Iterable[Path] = ()) -> list[CacheFile]:
     """Removes the least recently used files until the cache holds at most `limit` bytes; returns what was removed."""
-    if limit is None:
-        limit = parse_size(os.environ.get("CONVATLAS_CACHE_LIMIT", str(_LIMIT)))
+    limit = size_limit() if limit is None else limit
     kept, removed, found = set(keep), [], contents()
     total = sum(file.bytes_ for file in found)
     for file in reversed(found):

@@ -14,20 +14,22 @@ MARK = ".convatlas"  # lists the files that were written, one a line: these, and
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def whole_folder(target: Path, *, mark: bool = True) -> Iterator[Path]:
     """Yields an empty folder to fill; on success it becomes `target`, on any error or interrupt nothing is left of it.
 
     An earlier result of ours at `target` is replaced, together with all of it; a folder that holds anything else is not touched
-    and is an error.
+    and is an error. Without `mark` the new folder holds nothing besides what was put into it, and is never replaced.
     """
     ensure_replaceable(target)
+    target = target.resolve()  # a link stays, and what it leads to is replaced
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         yield partial
-        (partial / MARK).write_text("".join(f"{name}\n" for name in sorted(_files(partial))), encoding="utf-8")
+        if mark:
+            (partial / MARK).write_text("".join(f"{name}\n" for name in sorted(_files(partial))), encoding="utf-8")
         for name in _files(partial):
             with (partial / name).open("rb") as file:
                 os.fsync(file.fileno())
@@ -41,7 +43,12 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 def ensure_replaceable(target: Path) -> None:
-    """Raises `ConvAtlasError` where `target` is a file, or a folder that holds anything we did not write."""
+    """Raises `ConvAtlasError` where `target` is a file, the working directory, or a folder that holds anything we did not write."""
+    if target.resolve() == Path.cwd():
+        raise ConvAtlasError(
+            f"{target} is the working directory, which cannot be replaced.",
+            remedy="Give the name of a new folder with --out.",
+        )
     if not target.exists():
         return
     if not target.is_dir():
@@ -61,9 +68,14 @@ def _files(folder: Path) -> list[str]:
 
 
 def _swap(partial: Path, target: Path) -> None:
-    """Moves `partial` to `target`; the earlier folder there goes only once the new one is in place."""
+    """Moves `partial` to `target`; the earlier folder there goes only once the new one is in place, and comes back if that fails."""
     old = target.with_name(f".{target.name}.old-{os.getpid()}")
-    if target.exists():
-        target.rename(old)
-    partial.rename(target)
+    try:
+        if target.exists():
+            target.rename(old)
+        partial.rename(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
     shutil.rmtree(old, ignore_errors=True)

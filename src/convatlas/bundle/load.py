@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import nn
 
 from convatlas import zoo
@@ -126,7 +127,25 @@ class Classifier:
             raise ConvAtlasError(
                 f"a {type(image).__name__} is not an image.", remedy="Give paths, PIL images or uint8 arrays."
             )
-        return p.pixels(image.convert("RGB"))
+        try:
+            return p.pixels(_rgb(image, p.background))
+        except DecodeError as error:
+            return error
+
+
+def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """A PIL image as its file would be decoded: what `convert` does to depth, transparency and orientation is not what training saw."""
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in ("RGB", "L") and not upright.has_transparency_data:
+            return upright
+        buffer = io.BytesIO()  # a file without loss
+        upright.save(buffer, "PNG" if upright.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else "TIFF")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DecodeError(
+            "corrupt", f"the image cannot be read ({error}).", "Open the file again, or leave it out."
+        ) from None
+    return decode(buffer.getvalue(), background=background)[0]
 
 
 def load(folder: str | Path, *, device: str = "cpu") -> Classifier:

@@ -26,13 +26,18 @@ def demo(out: str | Path = "demo", *, progress: Progress = silent) -> FitResult:
 
 
 def write_digits(folder: Path) -> None:
-    """scikit-learn's digits as `folder`/{train,test}/{digit}/*.png, two thirds to train; which goes where is fixed."""
+    """scikit-learn's digits as `folder`/{train,test}/{digit}/*.png, two thirds to train; which goes where is fixed.
+
+    A folder that is there already is left as it is: it was written whole.
+    """
+    if folder.exists():
+        return
     from sklearn.datasets import load_digits
 
     digits: Any = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     test = set(order[: len(order) // 3].tolist())
-    with whole_folder(folder) as new:
+    with whole_folder(folder, mark=False) as new:
         for i, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
             place = new / ("test" if i in test else "train") / str(label)
             place.mkdir(parents=True, exist_ok=True)

@@ -113,8 +113,10 @@ def fit(
     source = find_weights(weights, name=backbone, download=download)
     dataset = scan(data)
     _refuse_blockers(dataset.problems)
-    target = Path(out).expanduser() if out is not None else _default_out(dataset, source)
+    target = Path(out).expanduser() if out is not None else _default_out(dataset)
+    _refuse_among_images(dataset, target)
     ensure_replaceable(target)
+    limit = cache.size_limit()
 
     passed = extract_features(dataset, dataset.records, source, device=device, progress=progress)
     problems = _worst_first([*dataset.problems, *diagnose(dataset, passed.examined)])
@@ -205,7 +207,7 @@ def fit(
             render(folder)
             result["seconds"] = clock.seconds(passed, solve_seconds, time.perf_counter() - started)
             _write(folder, result)
-    cache.prune(keep=[passed.store.path])
+    cache.prune(limit, keep=[passed.store.path])
     return FitResult(result)
 
 
@@ -327,19 +329,19 @@ def _stage_rows(selection: Selection, by_rung: dict[str, np.ndarray], judged: _P
 
 def _words(result: dict[str, Any], classes: Sequence[str]) -> dict[str, str]:
     """The question and the answer in plain words."""
-    low, high = result["accuracy_interval"]
+    low, high = (_percent(bound) for bound in result["accuracy_interval"])
     names = ", ".join(classes[:6]) + (f" and {len(classes) - 6} more" if len(classes) > 6 else "")
-    unseen = "images it never saw" if result["headline"] == "test" else "images held out in turn"
-    commonest = max(row["test"] for row in result["classes"]) / sum(row["test"] for row in result["classes"])
+    counts = [row["test"] for row in result["classes"]]
+    seen = "it never saw" if result["headline"] == "test" else "held out in turn"
     parts = [
-        f"A linear classifier on {result['stage']} of {result['backbone']} names the class of {result['accuracy']:.1%} of "
-        f"{sum(row['test'] for row in result['classes'])} {unseen} (95 % interval {low:.1%} to {high:.1%}; always answering the commonest "
-        f"class would give {commonest:.1%}).",
+        f"A linear classifier on {result['stage']} of {result['backbone']} names the right class for {_percent(result['accuracy'])} of "
+        f"{sum(counts):,} images {seen} (95 % interval {low} to {high}; always answering the commonest class would give "
+        f"{_percent(max(counts) / sum(counts))}).",
         result["choice"][0].upper() + result["choice"][1:],
     ]
     if without := result["accuracy_without_duplicates"]:
         parts.append(
-            f"Some test images are also training images; without them it is {without['accuracy']:.1%} of {without['images']}, "
+            f"Some test images are also training images; without them it is {_percent(without['accuracy'])} of {without['images']:,}, "
             "which is the figure to trust."
         )
     errors = sum(problem["severity"] == "error" for problem in result["problems"])
@@ -349,6 +351,10 @@ def _words(result: dict[str, Any], classes: Sequence[str]) -> dict[str, str]:
         "question": f"Which of {len(classes)} classes ({names}) does an image show, and how sure can one be of the answer?",
         "answer": " ".join(parts),
     }
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _save_model(
@@ -409,11 +415,21 @@ def _environment(device: str) -> dict[str, str]:
     } | packages
 
 
-def _default_out(dataset: Dataset, source: WeightsSource) -> Path:
-    """`NAME-classifier` in the working directory, numbered on where that is taken: an earlier result is kept."""
-    base = f"{dataset.root.resolve().stem or 'images'}-classifier"
-    candidates = (Path(base if i == 1 else f"{base}-{i}") for i in range(1, 10_000))
+def _default_out(dataset: Dataset) -> Path:
+    """`NAME-classifier` in the working directory (beside the images, if that is among them), numbered on where that is taken."""
+    root = dataset.root.resolve()
+    place = root.parent if dataset.root.is_dir() and Path.cwd().is_relative_to(root) else Path()
+    base = f"{root.stem or 'images'}-classifier"
+    candidates = (place / (base if i == 1 else f"{base}-{i}") for i in range(1, 10_000))
     return next(path for path in candidates if not path.exists())
+
+
+def _refuse_among_images(dataset: Dataset, target: Path) -> None:
+    """A model folder holds images, which the next run would take for a class."""
+    if dataset.root.is_dir() and target.resolve().is_relative_to(dataset.root.resolve()):
+        raise ConvAtlasError(
+            f"{target} lies inside the images of {dataset.root}.", remedy="Give a folder elsewhere with --out."
+        )
 
 
 def _write(folder: Path, result: dict[str, Any]) -> None:

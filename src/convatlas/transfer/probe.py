@@ -312,8 +312,8 @@ def _reason(name: str, probes: Mapping[str, Probe]) -> str:
     error = difference.std() / np.sqrt(len(difference))
     doubt = "" if difference.mean() > 2 * error else ", a difference that these images do not show to be real"
     return (
-        f"{name} has the least held-out log-loss: {probes[name].log_loss:.3f} against {probes[second].log_loss:.3f} "
-        f"of {second}{doubt}."
+        f"the least held-out log-loss is that of {name}, {probes[name].log_loss:.3f} against "
+        f"{probes[second].log_loss:.3f} of {second}{doubt}."
     )
 
 
