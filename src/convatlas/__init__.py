@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from convatlas.catalogue import names
     from convatlas.data import Dataset, check, scan
     from convatlas.errors import ConvAtlasError
-    from convatlas.jobs.evaluate import EvaluateResult, evaluate
-    from convatlas.jobs.fit import FitResult, fit
+    from convatlas.jobs.evaluate import evaluate
+    from convatlas.jobs.fit import fit
     from convatlas.jobs.pack import pack
+    from convatlas.jobs.result import EvaluateResult, FitResult
     from convatlas.weights.load import create
     from convatlas.zoo.convnet import ConvNet, prefix, suffix, taps
 
@@ -31,9 +32,10 @@ _HOMES = {
     "convatlas.catalogue": ("names",),
     "convatlas.data": ("Dataset", "check", "scan"),
     "convatlas.errors": ("ConvAtlasError",),
-    "convatlas.jobs.evaluate": ("EvaluateResult", "evaluate"),
-    "convatlas.jobs.fit": ("FitResult", "fit"),
+    "convatlas.jobs.evaluate": ("evaluate",),
+    "convatlas.jobs.fit": ("fit",),
     "convatlas.jobs.pack": ("pack",),
+    "convatlas.jobs.result": ("EvaluateResult", "FitResult"),
     "convatlas.weights.load": ("create",),
     "convatlas.zoo.convnet": ("ConvNet", "prefix", "suffix", "taps"),
 }

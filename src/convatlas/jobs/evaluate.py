@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,11 @@ import numpy as np
 from convatlas.data import ClassMap, Dataset, diagnose, examine, scan
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.images import Progress, resolve_device, silent
+from convatlas.jobs.result import EvaluateResult
 from convatlas.jobs.scores import mistakes, scores
 
 SCHEMA = "convatlas.evaluate/1"
 _BATCH = 32
-
-
-@dataclass(frozen=True)
-class EvaluateResult:
-    """What `evaluate` found; `json` is all of it."""
-
-    json: dict[str, Any]
-
-    @property
-    def accuracy(self) -> float:
-        return self.json["accuracy"]
-
-    @property
-    def accuracy_interval(self) -> tuple[float, float]:
-        low, high = self.json["accuracy_interval"]
-        return low, high
-
-    def _repr_html_(self) -> str:
-        low, high = self.accuracy_interval
-        return f"<p>accuracy {self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) of {self.json['images']} images</p>"
 
 
 def evaluate(

@@ -28,52 +28,15 @@ from convatlas.bundle.folder import ensure_replaceable, whole_folder
 from convatlas.data import ClassMap, Dataset, Examined, Problem, Record, diagnose, folds, scan, units
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.images import Pass, Progress, extract_features, resolve_device, silent
+from convatlas.jobs.result import FitResult, answer_in_words, protocol_in_words
 from convatlas.jobs.scores import accuracy_with_interval, mistakes, scores, write_thumbnails
 from convatlas.metrics import wilson
-from convatlas.transfer.probe import WITH_MEANS, OuterFolds, Selection, ladder, outer_folds_predictions, select
-from convatlas.weights.source import WeightsSource, find_weights
+from convatlas.transfer.probe import Selection, ladder, outer_folds_predictions, select
+from convatlas.weights.source import find_weights
 
 SCHEMA = "convatlas.fit/1"
 RESULT = "fit.json"
 _OUTER_FOLDS = 5
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What `fit` found; `json` is the content of `fit.json`, and its main entries are attributes."""
-
-    json: dict[str, Any]
-
-    @property
-    def accuracy(self) -> float:
-        return self.json["accuracy"]
-
-    @property
-    def accuracy_interval(self) -> tuple[float, float]:
-        low, high = self.json["accuracy_interval"]
-        return low, high
-
-    @property
-    def stage(self) -> str:
-        return self.json["stage"]
-
-    @property
-    def bundle(self) -> Path:
-        """The model folder, for `convatlas.load`."""
-        return Path(self.json["bundle"])
-
-    @property
-    def report(self) -> Path | None:
-        return Path(self.json["report"]) if self.json["report"] else None
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        rows = "".join(
-            f"<tr><td>{escape(s['name'])}{' ✓' if s['chosen'] else ''}</td><td>{s['cv_accuracy']:.1%}</td></tr>"
-            for s in self.json["stages"]
-        )
-        return f"<p>{escape(self.json['answer'])}</p><table><tr><th>stage</th><th>cross-validated accuracy</th></tr>{rows}</table>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +115,7 @@ def fit(
     progress("solve", 1, 1)
 
     with whole_folder(target) as folder:
-        protocol = _protocol(dataset, judged, selection, outer)
+        protocol = protocol_in_words(judged.records, selection, outer)
         found = scores(
             probabilities, judged.labels, classes.names, np.bincount(train.labels, minlength=len(classes)).tolist()
         )
@@ -196,8 +159,10 @@ def fit(
             "report": str(target / "report.html") if report else None,
             "environment": _environment(resolve_device(device)),
         }
-        result |= _words(result, classes.names)
-        _save_model(folder, source, selection, classes.names, result)
+        result |= answer_in_words(result, classes.names)
+        from convatlas.jobs.probe_model import save_probe  # torch comes with it, and must not before the images
+
+        save_probe(folder, source, selection, classes.names, result)
         result["seconds"] = clock.seconds(passed, solve_seconds)
         _write(folder, result)
         if report:
@@ -290,20 +255,6 @@ def _without_duplicates(train: _Part, test: _Part, probabilities: np.ndarray) ->
     return accuracy_with_interval((probabilities.argmax(axis=1) == test.labels)[new])
 
 
-def _protocol(dataset: Dataset, judged: _Part, selection: Selection, outer: OuterFolds | None) -> str:
-    count = len(judged.records)
-    if outer is not None:
-        return (
-            f"{len(outer.chosen)} outer folds of {count} images, stratified, duplicates and groups on one side; in each the stage and the "
-            "strength are chosen anew on the others"
-        )
-    split = judged.records[0].split
-    return (
-        f"{split} split of {count} images, read once after every choice; stage and strength chosen on the training images by "
-        f"{selection.probe.protocol}"
-    )
-
-
 def _stage_rows(selection: Selection, by_rung: dict[str, np.ndarray], judged: _Part) -> list[dict[str, Any]]:
     rows = []
     for name, probe in selection.probes.items():
@@ -325,78 +276,6 @@ def _stage_rows(selection: Selection, by_rung: dict[str, np.ndarray], judged: _P
             row |= {"test_accuracy": tested["accuracy"], "test_interval": tested["accuracy_interval"]}
         rows.append(row)
     return rows
-
-
-def _words(result: dict[str, Any], classes: Sequence[str]) -> dict[str, str]:
-    """The question and the answer in plain words."""
-    low, high = (_percent(bound) for bound in result["accuracy_interval"])
-    names = ", ".join(classes[:6]) + (f" and {len(classes) - 6} more" if len(classes) > 6 else "")
-    counts = [row["test"] for row in result["classes"]]
-    seen = "it never saw" if result["headline"] == "test" else "held out in turn"
-    parts = [
-        f"A linear classifier on {result['stage']} of {result['backbone']} names the right class for {_percent(result['accuracy'])} of "
-        f"{sum(counts):,} images {seen} (95 % interval {low} to {high}; always answering the commonest class would give "
-        f"{_percent(max(counts) / sum(counts))}).",
-        result["choice"][0].upper() + result["choice"][1:],
-    ]
-    if without := result["accuracy_without_duplicates"]:
-        parts.append(
-            f"Some test images are also training images; without them it is {_percent(without['accuracy'])} of {without['images']:,}, "
-            "which is the figure to trust."
-        )
-    errors = sum(problem["severity"] == "error" for problem in result["problems"])
-    if errors:
-        parts.append(f"The check found {errors} {'error' if errors == 1 else 'errors'} in the data, listed below.")
-    return {
-        "question": f"Which of {len(classes)} classes ({names}) does an image show, and how sure can one be of the answer?",
-        "answer": " ".join(parts),
-    }
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _save_model(
-    folder: Path, source: WeightsSource, selection: Selection, classes: tuple[str, ...], result: dict[str, Any]
-) -> None:
-    """The chosen probe as a model folder: on the last stage it is the network itself with another classifier, which others load too."""
-    import torch
-
-    from convatlas.bundle.save import Contents, save
-    from convatlas.weights.load import load_network
-    from convatlas.zoo import stage_names
-    from convatlas.zoo.heads.probe import ProbeConfig, ProbeNet
-
-    probe, channels = selection.probe, source.preprocessing.channels
-    model, _ = load_network(source, num_classes=len(classes), in_channels=channels)
-    stages = stage_names(model)
-    own_head = [name for name, _ in model.head.named_children()] == ["pool", "flatten", "fc"]
-    config = None
-    if selection.name != stages[-1] or not own_head:
-        alone = selection.name in stages
-        means, deviations = ((selection.name,), ()) if alone else (stages[-WITH_MEANS:], stages[:-1])
-        config = ProbeConfig(means=means, deviations=deviations, features=len(probe.weight))
-        model = ProbeNet(model, config, num_classes=len(classes))
-    layer = model.get_submodule("head.fc" if config is None else "fc")
-    assert isinstance(layer, torch.nn.Linear)
-    # the temperature goes into the layer, so that softmax of the logits is the calibrated probability
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(probe.scale * probe.weight.T))
-        layer.bias.copy_(torch.from_numpy(probe.scale * probe.bias))
-    about = {
-        key: result[key]
-        for key in ("accuracy", "accuracy_interval", "balanced_accuracy", "protocol", "data", "weights", "version")
-    }
-    contents = Contents(
-        name=source.name,
-        config=source.config,
-        probe=config,
-        classes=classes,
-        preprocessing=source.preprocessing,
-        about=about,
-    )
-    save(folder, model, contents)
 
 
 def _fingerprint(examined: Sequence[Examined]) -> str:

@@ -1,0 +1,50 @@
+"""The chosen probe as a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convatlas.bundle.save import Contents, save
+from convatlas.transfer.probe import WITH_MEANS, Selection
+from convatlas.weights.load import load_network
+from convatlas.weights.source import WeightsSource
+from convatlas.zoo import stage_names
+from convatlas.zoo.heads.probe import ProbeConfig, ProbeNet
+
+
+def save_probe(
+    folder: Path, source: WeightsSource, selection: Selection, classes: tuple[str, ...], result: dict[str, Any]
+) -> None:
+    """Fills `folder`. A probe on the last stage is the network itself with another classifier, which other libraries load too."""
+    probe, channels = selection.probe, source.preprocessing.channels
+    model, _ = load_network(source, num_classes=len(classes), in_channels=channels)
+    stages = stage_names(model)
+    own_head = [name for name, _ in model.head.named_children()] == ["pool", "flatten", "fc"]
+    config = None
+    if selection.name != stages[-1] or not own_head:
+        alone = selection.name in stages
+        means, deviations = ((selection.name,), ()) if alone else (stages[-WITH_MEANS:], stages[:-1])
+        config = ProbeConfig(means=means, deviations=deviations, features=len(probe.weight))
+        model = ProbeNet(model, config, num_classes=len(classes))
+    layer = model.get_submodule("head.fc" if config is None else "fc")
+    assert isinstance(layer, torch.nn.Linear)
+    # the temperature goes into the layer, so that softmax of the logits is the calibrated probability
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(probe.scale * probe.weight.T))
+        layer.bias.copy_(torch.from_numpy(probe.scale * probe.bias))
+    about = {
+        key: result[key]
+        for key in ("accuracy", "accuracy_interval", "balanced_accuracy", "protocol", "data", "weights", "version")
+    }
+    contents = Contents(
+        name=source.name,
+        config=source.config,
+        probe=config,
+        classes=classes,
+        preprocessing=source.preprocessing,
+        about=about,
+    )
+    save(folder, model, contents)

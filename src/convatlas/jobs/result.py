@@ -1,0 +1,108 @@
+"""What a fit or an evaluation returns, and how its figures are put into words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from convatlas.data import Record
+from convatlas.transfer.probe import OuterFolds, Selection
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Figures of a classifier on labelled images; `json` is all of them, versioned."""
+
+    json: dict[str, Any]
+
+    @property
+    def accuracy(self) -> float:
+        return self.json["accuracy"]
+
+    @property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """95 %, Wilson's."""
+        low, high = self.json["accuracy_interval"]
+        return low, high
+
+
+@dataclass(frozen=True)
+class EvaluateResult(Judged):
+    """What `evaluate` found."""
+
+    def _repr_html_(self) -> str:
+        low, high = map(percent, self.accuracy_interval)
+        return f"<p>accuracy {percent(self.accuracy)} (95 % interval {low} to {high}) of {self.json['images']:,} images</p>"
+
+
+@dataclass(frozen=True)
+class FitResult(Judged):
+    """What `fit` found; `json` is the content of `fit.json`."""
+
+    @property
+    def stage(self) -> str:
+        return self.json["stage"]
+
+    @property
+    def bundle(self) -> Path:
+        """The model folder, for `convatlas.load`."""
+        return Path(self.json["bundle"])
+
+    @property
+    def report(self) -> Path | None:
+        return Path(self.json["report"]) if self.json["report"] else None
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(stage['name'])}{' ✓' if stage['chosen'] else ''}</td><td>{percent(stage['cv_accuracy'])}</td></tr>"
+            for stage in self.json["stages"]
+        )
+        return f"<p>{escape(self.json['answer'])}</p><table><tr><th>stage</th><th>cross-validated accuracy</th></tr>{rows}</table>"
+
+
+def protocol_in_words(judged: Sequence[Record], selection: Selection, outer: OuterFolds | None) -> str:
+    """On what the headline was measured, and on what the choices rest."""
+    count = len(judged)
+    if outer is not None:
+        return (
+            f"{len(outer.chosen)} outer folds of {count} images, stratified, duplicates and groups on one side; in each the stage and the "
+            "strength are chosen anew on the others"
+        )
+    split = judged[0].split
+    return (
+        f"{split} split of {count} images, read once after every choice; stage and strength chosen on the training images by "
+        f"{selection.probe.protocol}"
+    )
+
+
+def answer_in_words(result: dict[str, Any], classes: Sequence[str]) -> dict[str, str]:
+    """The question and the answer in plain words."""
+    low, high = (percent(bound) for bound in result["accuracy_interval"])
+    names = ", ".join(classes[:6]) + (f" and {len(classes) - 6} more" if len(classes) > 6 else "")
+    counts = [row["test"] for row in result["classes"]]
+    seen = "it never saw" if result["headline"] == "test" else "held out in turn"
+    parts = [
+        f"A linear classifier on {result['stage']} of {result['backbone']} names the right class for {percent(result['accuracy'])} of "
+        f"{sum(counts):,} images {seen} (95 % interval {low} to {high}; always answering the commonest class would give "
+        f"{percent(max(counts) / sum(counts))}).",
+        result["choice"][0].upper() + result["choice"][1:],
+    ]
+    if without := result["accuracy_without_duplicates"]:
+        parts.append(
+            f"Some test images are also training images; without them it is {percent(without['accuracy'])} of {without['images']:,}, "
+            "which is the figure to trust."
+        )
+    errors = sum(problem["severity"] == "error" for problem in result["problems"])
+    if errors:
+        parts.append(f"The check found {errors} {'error' if errors == 1 else 'errors'} in the data, listed below.")
+    return {
+        "question": f"Which of {len(classes)} classes ({names}) does an image show, and how sure can one be of the answer?",
+        "answer": " ".join(parts),
+    }
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
