@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convatlas.bundle.load import Classifier, Prediction, load
     from convatlas.catalogue import names
-    from convatlas.data import Dataset, check, scan
+    from convatlas.data import Dataset, scan
     from convatlas.errors import ConvAtlasError
+    from convatlas.jobs.check import check
     from convatlas.jobs.evaluate import evaluate
     from convatlas.jobs.fit import fit
     from convatlas.jobs.pack import pack
@@ -30,8 +31,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "convatlas.bundle.load": ("Classifier", "Prediction", "load"),
     "convatlas.catalogue": ("names",),
-    "convatlas.data": ("Dataset", "check", "scan"),
+    "convatlas.data": ("Dataset", "scan"),
     "convatlas.errors": ("ConvAtlasError",),
+    "convatlas.jobs.check": ("check",),
     "convatlas.jobs.evaluate": ("evaluate",),
     "convatlas.jobs.fit": ("fit",),
     "convatlas.jobs.pack": ("pack",),

@@ -18,6 +18,7 @@ from torch import nn
 from convatlas import zoo
 from convatlas.bundle.save import CONFIG, SCHEMA, WEIGHTS, build, config_sha256, logits
 from convatlas.data import DecodeError, Preprocessing, decode
+from convatlas.data.sources import read_file
 from convatlas.errors import ConvAtlasError
 from convatlas.metrics import softmax
 from convatlas.weights.files import read_tensors
@@ -103,12 +104,7 @@ class Classifier:
         p = self.preprocessing
         if isinstance(image, str | Path):
             try:
-                data = Path(image).read_bytes()
-            except OSError as error:
-                return DecodeError(
-                    "unreadable", f"cannot be read ({error.strerror}).", "Check the path.", name=str(image)
-                )
-            try:
+                data = read_file(Path(image), str(image))
                 return p.pixels(decode(data, name=str(image), background=p.background)[0])
             except DecodeError as error:
                 return error
@@ -117,6 +113,7 @@ class Classifier:
                 image.dtype != np.uint8
                 or image.ndim not in (2, 3)
                 or (image.ndim == 3 and image.shape[2] not in (1, 3))
+                or not image.size
             ):
                 raise ConvAtlasError(
                     f"an array of {image.dtype} with the shape {image.shape} is not an image.",
@@ -158,9 +155,14 @@ def load(folder: str | Path, *, device: str = "cpu") -> Classifier:
     own = described["convatlas"]
     _check_files(folder, described)
     channels = own["preprocessing"]["channels"]
-    model = build(
-        own["network"], own["config"], _probe(own), num_classes=len(described["label_names"]), channels=channels
-    )
+    num_classes = len(described["label_names"])
+    try:
+        model = build(own["network"], own["config"], _probe(own), num_classes=num_classes, channels=channels)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConvAtlasError(
+            f"{folder / CONFIG}: describes a model that this version does not know ({error}).",
+            remedy="Update ConvAtlas.",
+        ) from error
     tensors = read_tensors(folder / WEIGHTS)
     if isinstance(model, zoo.ConvNet):
         tensors = to_our_keys(folder / WEIGHTS, tensors, zoo.family_of(own["network"]), model.config, channels)
@@ -170,8 +172,17 @@ def load(folder: str | Path, *, device: str = "cpu") -> Classifier:
     size = own["preprocessing"]["size"]
     fast = for_inference(model, torch.zeros(1, channels, size, size))
     _check_logits(folder, described, fast)
-    target = torch.device(device)
+    target = _device(device)
     return Classifier(folder, described, fast.to(target), target)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ConvAtlasError(f"unknown device {name!r};", remedy="use auto, cpu, cuda or mps.") from error
 
 
 def _probe(own: dict[str, Any]) -> ProbeConfig | None:

@@ -7,7 +7,7 @@ from convatlas.data.diagnose import diagnose
 from convatlas.data.examine import Examined, examine
 from convatlas.data.facts import DecodeError, Facts
 from convatlas.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from convatlas.data.problems import Problem
+from convatlas.data.problems import Problem, worst_first
 from convatlas.data.records import Record
 from convatlas.data.scan import Dataset, scan
 from convatlas.data.split import folds, units
@@ -33,4 +33,5 @@ __all__ = [
     "folds",
     "scan",
     "units",
+    "worst_first",
 ]

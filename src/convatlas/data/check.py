@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from convatlas.data.diagnose import diagnose
 from convatlas.data.examine import Examined, examine
-from convatlas.data.problems import Problem, Severity, printable
+from convatlas.data.facts import DecodeError, Facts
+from convatlas.data.problems import Problem, Severity, printable, worst_first
 from convatlas.data.scan import ClassOrder, Dataset, scan
 
 SCHEMA = "convatlas.check/1"
@@ -62,19 +63,22 @@ def check(
     *,
     class_order: ClassOrder = "lexicographic",
     progress: Callable[[int, int], None] = lambda done, total: None,
-    workers: int | None = None,
+    known: Callable[[str], Facts | DecodeError | None] = lambda sha256: None,
+    found: Callable[[Examined], None] = lambda entry: None,
 ) -> CheckResult:
     """Decode every file of the data set at `path` and name what is wrong with it; nothing is changed.
 
-    `progress(done, total)` is called after every file. Raises `ConvAtlasError` for a path that holds no labelled images.
+    `progress(done, total)` and `found(entry)` are called after every file; `known(sha256)` may hand back what an earlier pass found about a
+    file of that content, which is then only read. Raises `ConvAtlasError` for a path that holds no labelled images.
     """
     dataset = scan(path, class_order=class_order)
     examined = []
-    for entry in examine(dataset, dataset.records, workers=workers):
-        examined.append(replace(entry, pixels=None))
+    for entry in examine(dataset, dataset.records, known=known):
+        examined.append(entry)
+        found(entry)
         progress(len(examined), len(dataset.records))
-    severities: tuple[Severity, ...] = ("error", "warning", "note")
-    problems = sorted(
-        (*dataset.problems, *diagnose(dataset, examined)), key=lambda problem: severities.index(problem.severity)
+    return CheckResult(
+        dataset=dataset,
+        problems=worst_first((*dataset.problems, *diagnose(dataset, examined))),
+        examined=tuple(examined),
     )
-    return CheckResult(dataset=dataset, problems=tuple(problems), examined=tuple(examined))

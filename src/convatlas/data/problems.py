@@ -6,7 +6,7 @@ Nothing in this package repairs, moves or skips a file silently: it says what it
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +38,12 @@ class Problem:
             "message": self.message,
             "remedy": self.remedy,
         }
+
+
+def worst_first(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Errors, then warnings, then notes; otherwise as they came."""
+    severities: tuple[Severity, ...] = ("error", "warning", "note")
+    return tuple(sorted(problems, key=lambda problem: severities.index(problem.severity)))
 
 
 def printable(name: str) -> str:

@@ -1,17 +1,19 @@
-"""The check of a data set, remembering what it learned of each file, so that a `fit` or a second check decodes nothing twice."""
+"""The check of a data set, remembering what it learned of each file, so that neither a second check nor a fit decodes it again for that."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from convatlas.data import CheckResult
-from convatlas.data import check as check_images
-from convatlas.jobs.images import Progress, silent
+from convatlas import data
+from convatlas.jobs.images import KnownFacts, Progress, silent
 
 
-def check(path: str | Path, *, progress: Progress = silent) -> CheckResult:
+def check(path: str | Path, *, progress: Progress = silent) -> data.CheckResult:
     """Decodes every file at `path` (a folder, a zip, a CSV) and names what is wrong; nothing is changed.
 
     Raises `ConvAtlasError` for a path that holds no labelled images.
     """
-    return check_images(path, progress=lambda done, total: progress("check", done, total))
+    with KnownFacts() as known:
+        return data.check(
+            path, progress=lambda done, total: progress("check", done, total), known=known, found=known.learn
+        )

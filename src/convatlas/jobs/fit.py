@@ -25,7 +25,7 @@ import numpy as np
 import convatlas
 from convatlas import cache
 from convatlas.bundle.folder import ensure_replaceable, whole_folder
-from convatlas.data import ClassMap, Dataset, Examined, Problem, Record, diagnose, folds, scan, units
+from convatlas.data import ClassMap, Dataset, Examined, Problem, Record, diagnose, folds, scan, units, worst_first
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.images import Pass, Progress, extract_features, resolve_device, silent
 from convatlas.jobs.result import FitResult, answer_in_words, protocol_in_words
@@ -82,7 +82,7 @@ def fit(
     limit = cache.size_limit()
 
     passed = extract_features(dataset, dataset.records, source, device=device, progress=progress)
-    problems = _worst_first([*dataset.problems, *diagnose(dataset, passed.examined)])
+    problems = worst_first([*dataset.problems, *diagnose(dataset, passed.examined)])
     classes = ClassMap(dataset.classes)
     train, test = _parts(dataset, passed.examined, classes)
     if not train.records:
@@ -199,10 +199,6 @@ def _refuse_blockers(problems: Sequence[Problem]) -> None:
     for problem in problems:
         if problem.kind in ("unknown-class", "one-class"):
             raise ConvAtlasError(problem.message, remedy=problem.remedy)
-
-
-def _worst_first(problems: Sequence[Problem]) -> list[Problem]:
-    return sorted(problems, key=lambda problem: ("error", "warning", "note").index(problem.severity))
 
 
 def _parts(dataset: Dataset, examined: Sequence[Examined], classes: ClassMap) -> tuple[_Part, _Part]:

@@ -47,19 +47,27 @@ class KnownFacts:
         found = json.loads(blob)
         return Facts.from_json(found) if "width" in found else DecodeError.from_json(found)
 
+    def learn(self, item: Examined) -> None:
+        """Keeps what was found out about one file."""
+        found = item.facts or item.failure
+        if item.sha256 and found is not None:
+            self._new[item.sha256] = json.dumps(found.to_json()).encode()
+        if len(self._new) >= 256:
+            self._flush()
+
     def watch(self, stream: Iterable[Examined]) -> Iterator[Examined]:
         """Passes the images of a stream on, keeping what is found out about them."""
-        try:
+        with self:
             for item in stream:
-                found = item.facts or item.failure
-                if item.sha256 and found is not None:
-                    self._new[item.sha256] = json.dumps(found.to_json()).encode()
-                if len(self._new) >= 256:
-                    self._flush()
+                self.learn(item)
                 yield item
-        finally:
-            self._flush()
-            self._store.close()
+
+    def __enter__(self) -> KnownFacts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._store.close()
 
     def _flush(self) -> None:
         self._store.put([(sha256, blob) for sha256, blob in self._new.items() if self._store.get(sha256) != blob])
