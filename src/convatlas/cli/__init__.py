@@ -5,6 +5,8 @@ Exit status: 0 done, 1 the data or the model is bad (the message names the file 
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 
@@ -12,23 +14,34 @@ def main() -> None:
     """The entry point of the `convatlas` command."""
     from convatlas.errors import ConvAtlasError
 
+    stdout = sys.stdout
+    for stream in (stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that this terminal cannot show must not stop the command
+            stream.reconfigure(errors="backslashreplace")
     try:
         from convatlas.cli.verbs import app
 
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # now, so that a reader who has left (`convatlas list | head`) is met below
     except ConvAtlasError as error:
         print(f"convatlas: {error.message}", file=sys.stderr)
         if error.remedy:
             print(f"  {error.remedy}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # for what is left in the buffer at exit
+        sys.exit(0)
+    except (KeyboardInterrupt, SystemExit) as leaving:
+        if sys.stdout is not stdout:  # typer met that reader first, and muffled the stream
+            sys.exit(0)
+        if isinstance(leaving, SystemExit) and leaving.code != 130:  # which typer makes of an interrupt
+            raise
         print(
             "convatlas: interrupted; nothing was left half-written, and what was computed is cached.", file=sys.stderr
         )
         sys.exit(130)
-    except BrokenPipeError:  # `convatlas list | head`
-        sys.stderr.close()
-        sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from convatlas.cli.output import percent, problems_text, progress_bars, put_json, say, table
+from convatlas.errors import ConvAtlasError
 
 app = typer.Typer(
     name="convatlas",
@@ -128,7 +129,7 @@ def fit(
     ] = ClassWeights.none,
     device: DeviceOption = Device.auto,
     download: Annotated[bool, typer.Option("--download", help="Allow fetching published weights.")] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Deals images to folds.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Deals images to folds.")] = 0,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html.")] = True,
     json: Json = False,
 ) -> None:
@@ -170,6 +171,10 @@ def predict(
 
     classifier = load(folder, device=resolve_device(device.value))
     paths = paths_in(images)
+    if not paths:
+        raise ConvAtlasError(
+            f"no files in {', '.join(map(str, images))}.", remedy="Give image files, or folders that hold some."
+        )
     rows = []
     with progress_bars() as progress:
         for start in range(0, len(paths), 32):
@@ -182,7 +187,7 @@ def predict(
             say(f"convatlas: {row.error}")
         elif not json:
             print(f"{row.path}\t{row.label}\t{row.probability:.4f}")
-    if not rows or any(row.error for row in rows):
+    if any(row.error for row in rows):
         raise typer.Exit(1)
 
 
