@@ -39,7 +39,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Image.new("RGB", (60, 50), "red").save(tmp_path / "new.jpg")
     torch.manual_seed(0)
     save_file(zoo.build("mobilenet_v1_025", num_classes=3).state_dict(), tmp_path / "mobilenet.safetensors")
-    card = {"architecture": "mobilenet_v1", "width": 0.25, "input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [0.5] * 3}
+    card = {
+        "architecture": "mobilenet_v1",
+        "width": 0.25,
+        "input_size": [3, 64, 64],
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+    }
     (tmp_path / "mobilenet.json").write_text(json.dumps(card))
     (tmp_path / "classes.txt").write_text("ant\nbee\nwasp\n")
     monkeypatch.chdir(tmp_path)

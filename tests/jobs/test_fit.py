@@ -17,10 +17,12 @@ from convatlas.jobs import fit as job
 from convatlas.jobs.evaluate import evaluate
 from convatlas.jobs.fit import FitResult, fit
 from convatlas.transfer.probe import Selection
+from convatlas.weights import source
 from tiny import CLASSES, NETWORK, STAGES, content, photo, write_photos, write_split, write_weights
 
 RUNGS = (*STAGES, "all stages")
 NUMBER = (int, float)
+EMBEDDED = source._EMBEDDED_FILE
 
 
 @pytest.fixture(scope="module")
@@ -283,3 +285,18 @@ def test_progress_tells_of_both_kinds_of_work(photos: Path, backbone: Path, tmp_
 def test_an_unknown_device_is_refused(photos: Path, backbone: Path, tmp_path: Path, device: str) -> None:
     with pytest.raises(convatlas.ConvAtlasError, match=f"unknown device '{device}'; use auto, cpu, cuda or mps"):
         fit(photos, weights=backbone, out=tmp_path / "m", device=device)
+
+
+@pytest.mark.skipif(not EMBEDDED.is_file(), reason="the embedded weights have not been trained yet")
+def test_without_weights_the_embedded_backbone_is_taken_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "none"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    root = write_split(tmp_path / "photos", {"train": 3, "test": 1})
+    result = fit(root, out=tmp_path / "model", report=False)
+    assert result.json["weights"]["source"] == "embedded"
+    (note,) = [note for note in result.json["notes"] if "--download would fetch" in note]
+    assert note in result.json["weights"]["note"]
+    assert result.accuracy == 1.0

@@ -191,7 +191,6 @@ def test_a_wrong_preprocess_file_is_refused(
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.xfail(reason="values that mean nothing are refused without the name of the file that holds them")
 def test_a_wrong_preprocess_file_is_named(backbone: Path, classes: Path, tmp_path: Path) -> None:
     path = tmp_path / "preprocess.json"
     path.write_text('{"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0], "input_size": [3, 32, 32]}')

@@ -96,12 +96,17 @@ def test_a_changed_file_is_forwarded_again(folder: Path, source: WeightsSource) 
 
 
 def test_equal_images_are_forwarded_once(folder: Path, source: WeightsSource) -> None:
-    for i in range(20):  # more than a batch holds
-        shutil.copy(folder / "red/000.png", folder / f"green/copy{i}.png")
+    without = run(folder, source)
+    without.store.path.unlink()
+    for label in CLASSES:  # in the same batch and in later ones
+        for i in range(10):
+            shutil.copy(folder / "blue/000.png", folder / label / f"copy{i}.png")
     passed = run(folder, source)
     assert passed.extraction.forwarded == 12
-    assert len(passed.examined) == 32
-    assert len(all_features(passed)) == 32
+    assert len(passed.examined) == 42
+    for key in (item.sha256 for item in passed.examined):
+        for stage, expected in without.store.means([key]).items():
+            assert np.allclose(passed.store.means([key])[stage], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_unreadable_files_are_neither_forwarded_nor_tried_again(folder: Path, source: WeightsSource) -> None:

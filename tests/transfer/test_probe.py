@@ -247,7 +247,7 @@ def test_the_informative_stage_is_chosen_and_the_reason_says_so() -> None:
     chosen = select(rungs, labels, 3)
     assert chosen.name == "stage2" and chosen.probe is chosen.probes["stage2"]
     assert list(chosen.probes) == list(rungs)
-    assert chosen.reason.startswith("stage2 has the least held-out log-loss: 0.")
+    assert chosen.reason.startswith("the least held-out log-loss is that of stage2, 0.")
     assert chosen.probe.log_loss == min(probe.log_loss for probe in chosen.probes.values())
 
 

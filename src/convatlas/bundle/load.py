@@ -165,12 +165,12 @@ def load(folder: str | Path, *, device: str = "cpu") -> Classifier:
         ) from error
     tensors = read_tensors(folder / WEIGHTS)
     if isinstance(model, zoo.ConvNet):
-        tensors = to_our_keys(folder / WEIGHTS, tensors, zoo.family_of(own["network"]), model.config, channels)
+        tensors = to_our_keys(folder / WEIGHTS, tensors, zoo.family_of(own["network"]))
         load_tensors(model, tensors, origin=str(folder / WEIGHTS))
     else:
         model.load_state_dict(tensors)
     size = own["preprocessing"]["size"]
-    fast = for_inference(model, torch.zeros(1, channels, size, size))
+    fast = for_inference(model, (1, channels, size, size))
     _check_logits(folder, described, fast)
     target = _device(device)
     return Classifier(folder, described, fast.to(target), target)

@@ -20,11 +20,14 @@ SCHEMA = "convatlas.check/1"
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
+    """What a check found; `sound` says whether there is no error."""
+
     dataset: Dataset
     problems: tuple[Problem, ...]  # worst first
     examined: tuple[Examined, ...]  # without pixels, in the order of the data set's records
 
     def count(self, severity: Severity) -> int:
+        """How many problems are of this severity."""
         return sum(problem.severity == severity for problem in self.problems)
 
     @property
@@ -46,6 +49,7 @@ class CheckResult:
         }
 
     def to_json(self) -> dict[str, Any]:
+        """All of it but the files one by one, versioned."""
         return {
             "schema": SCHEMA,
             "path": printable(str(self.dataset.root)),

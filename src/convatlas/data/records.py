@@ -10,6 +10,8 @@ Split = Literal["train", "val", "test", "all"]
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
+    """Where one image is, what it is said to show, and which part of the set it belongs to."""
+
     path: str  # unique in its data set, "/"-separated, relative to the root (inside the archive for a zip), printable
     label: str
     split: Split  # "all" where the data set has no splits

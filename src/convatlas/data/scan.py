@@ -47,6 +47,7 @@ class Dataset:
         return {split: counts[split] for split in SPLIT_ORDER if split in counts}
 
     def of(self, split: str) -> tuple[Record, ...]:
+        """The records of one split; none where the data set lacks it."""
         return tuple(record for record in self.records if record.split == split)
 
     def class_counts(self) -> dict[Split, dict[str, int]]:

@@ -196,7 +196,7 @@ def _runner(taps: nn.Module, preprocessing: Preprocessing, device: str) -> tuple
     from convatlas.zoo.inference import CPU_BATCH, GPU_BATCH, for_inference, normalised
 
     size = preprocessing.size
-    fast = for_inference(taps.to(device), torch.zeros(1, preprocessing.channels, size, size, device=device))
+    fast = for_inference(taps.to(device), (1, preprocessing.channels, size, size))
 
     @torch.inference_mode()
     def run(pixels: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:

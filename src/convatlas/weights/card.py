@@ -42,6 +42,8 @@ def read_card(path: Path) -> Card:
         )
     try:
         return parse_card(found)
+    except ConvAtlasError as error:
+        raise ConvAtlasError(f"{path}: {error.message}", remedy=error.remedy) from error
     except (KeyError, TypeError, ValueError) as error:
         raise ConvAtlasError(f"{path}: not a usable card ({error}).", remedy="See `convatlas pack --help`.") from error
 

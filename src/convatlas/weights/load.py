@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from torch import Tensor
 
@@ -47,7 +46,7 @@ def load_network(
     """
     family = zoo.family_of(source.name)
     config = replace(zoo.config_of(source.name), **source.config)
-    tensors = to_our_keys(source.path, read_tensors(source.path), family, config, in_channels)
+    tensors = to_our_keys(source.path, read_tensors(source.path), family)
     if num_classes is None:
         num_classes = _num_classes(tensors)
     model = zoo.build(source.name, num_classes=num_classes, in_channels=in_channels, config=config)
@@ -55,18 +54,10 @@ def load_network(
     return model.eval(), notes
 
 
-def to_our_keys(
-    path: Path, tensors: Mapping[str, Tensor], family: ModuleType, config: Any, in_channels: int
-) -> dict[str, Tensor]:
+def to_our_keys(path: Path, tensors: Mapping[str, Tensor], family: ModuleType) -> dict[str, Tensor]:
     """The tensors under our names, by whichever of the family's key tables fits all of them; else an error that lists what does not."""
-    import torch
-
-    with torch.device("meta"):
-        ours = set(family.MODEL(config, num_classes=1, in_channels=in_channels).state_dict())
-    layouts: dict[str, dict[str, str | None]] = {"convatlas": {key: key if key in ours else None for key in tensors}}
-    for layout, table in family.KEYS.items():
-        named = rename(tensors, table)
-        layouts[layout] = {key: name if name in ours else None for key, name in named.items()}
+    layouts = {layout: rename(tensors, table) for layout, table in family.KEYS.items()}
+    layouts["convatlas"] = {key: key if key.startswith(("stages.", "head.")) else None for key in tensors}
     layout, named = max(layouts.items(), key=lambda item: sum(name is not None for name in item[1].values()))
     unknown = [key for key, name in named.items() if name is None]
     if unknown:
@@ -81,7 +72,8 @@ def to_our_keys(
 def load_tensors(model: zoo.ConvNet, tensors: Mapping[str, Tensor], *, origin: str) -> tuple[str, ...]:
     """Copies `tensors` (our names) into `model`, strictly; returns a note if the classifier was left as initialised.
 
-    Missing keys and shapes that differ are an error that lists them, except the classifier's where the number of classes differs.
+    Keys that are missing or strange and shapes that differ are an error that lists them, except the classifier's where the number of
+    classes differs.
     """
     own = model.state_dict()
     wrong = {
@@ -92,10 +84,15 @@ def load_tensors(model: zoo.ConvNet, tensors: Mapping[str, Tensor], *, origin: s
     missing = [key for key in own if key not in tensors and not key.endswith("num_batches_tracked")]
     head_changed = any(key.startswith(_HEAD) for key in [*wrong, *missing])
     lost = [key for key in missing if not key.startswith(_HEAD)]
+    strange = [key for key in tensors if key not in own and not key.startswith(_HEAD)]
     misfit = {key: shapes for key, shapes in wrong.items() if not key.startswith(_HEAD)}
-    if lost or misfit:
+    if lost or strange or misfit:
         shapes = [f"{key} {theirs} where the network has {ours}" for key, (theirs, ours) in misfit.items()]
-        said = [f"{what} {_some(items)}" for what, items in (("missing", lost), ("other shapes:", shapes)) if items]
+        said = [
+            f"{what} {_some(items)}"
+            for what, items in (("missing", lost), ("unknown", strange), ("other shapes:", shapes))
+            if items
+        ]
         raise ConvAtlasError(
             f"{origin}: does not fit the network: {'; '.join(said)}.",
             remedy="Name the network these weights belong to.",

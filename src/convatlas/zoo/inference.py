@@ -7,6 +7,7 @@ batches whose maps stay in the processor's cache.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -16,31 +17,48 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 CPU_BATCH, GPU_BATCH = 8, 256
 
 
-def for_inference(module: nn.Module, example: Tensor) -> nn.Module:
-    """A copy of `module` in evaluation mode with every batch norm that directly follows a convolution folded into it.
+def for_inference(module: nn.Module, shape: Sequence[int]) -> nn.Module:
+    """A copy of `module` in evaluation mode, channels last, with every batch norm that directly follows a convolution folded into it.
 
-    Which follows which is seen by running `example` (n, c, h, w) once, so it works for any module.
+    Which follows which is seen by running one input of `shape` (n, c, h, w), so it works for any module. Where the folded copy gives
+    another output, because something else reads a convolution too, nothing is folded.
     """
-    fast = copy.deepcopy(module).eval()
-    names = {child: name for name, child in fast.named_modules()}
+    plain = copy.deepcopy(module).eval().to(memory_format=torch.channels_last)
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    example = torch.rand(*shape, generator=torch.Generator().manual_seed(0)).to(device)
+    folded = copy.deepcopy(plain)
+    names = {child: name for name, child in folded.named_modules()}
+    with torch.inference_mode():
+        for conv, norm in _pairs(folded, example):
+            folded.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))
+            folded.set_submodule(names[norm], nn.Identity())
+        outputs = zip(_tensors(folded(example)), _tensors(plain(example)), strict=True)
+        same = all(bool(((one - other).abs() <= 1e-3 * other.abs().max()).all()) for one, other in outputs)
+    return folded.to(memory_format=torch.channels_last) if same else plain
+
+
+def _pairs(module: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Each batch norm with the convolution whose output it reads, as seen while `example` runs; those called once only."""
+    calls: Counter[nn.Module] = Counter()
     convolutions: list[tuple[Tensor, nn.Conv2d]] = []  # each with its output, by whose identity a batch norm finds it
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
     def after(child: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        calls[child] += 1
         if isinstance(child, nn.Conv2d):
             convolutions.append((output, child))
         elif isinstance(child, nn.BatchNorm2d):
             pairs.extend((conv, child) for made, conv in convolutions[-1:] if made is inputs[0])
 
-    hooks = [m.register_forward_hook(after) for m in fast.modules()]
-    with torch.inference_mode():
-        fast(example)
+    hooks = [child.register_forward_hook(after) for child in module.modules()]
+    module(example)
     for hook in hooks:
         hook.remove()
-    for conv, norm in pairs:
-        fast.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))
-        fast.set_submodule(names[norm], nn.Identity())
-    return fast.to(memory_format=torch.channels_last)
+    return [(conv, norm) for conv, norm in pairs if calls[conv] == calls[norm] == 1]
+
+
+def _tensors(output: Tensor | dict[str, Tensor]) -> list[Tensor]:
+    return [output] if isinstance(output, Tensor) else list(output.values())
 
 
 def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
