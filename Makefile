@@ -5,7 +5,7 @@ BENCH := .venv-bench
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: setup demo test slow check format lint types lock bench clean
+.PHONY: setup demo test slow check format lock bench clean
 
 setup: $(VENV)/.ready
 
@@ -20,8 +20,8 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 demo: setup
 	$(BIN)/convatlas demo
 
-test: setup
-	$(BIN)/pytest -n auto --dist worksteal
+test: setup # one thread a worker: two libraries' thread pools on two busy cores wait for each other
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 slow: setup
 	$(BIN)/pytest -m slow
