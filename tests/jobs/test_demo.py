@@ -73,7 +73,7 @@ def test_the_demonstration_on_a_few_digits(offline: None, few_digits: None, tmp_
     result = demo(tmp_path / "demo")
     assert result.bundle == tmp_path / "demo/classifier"
     assert result.json["weights"]["source"] == "embedded"
-    assert result.json["images"] == {"train": 60, "test": 30, "unreadable": 0, "ignored": 0}
+    assert result.json["images"] == {"train": 60, "test": 30, "unreadable": 0, "conflicting": 0, "ignored": 0}
     assert [row["name"] for row in result.json["classes"]] == [str(digit) for digit in range(10)]
     assert result.accuracy > 0.5
     assert "<svg" in (tmp_path / "demo/classifier/report.html").read_text(encoding="utf-8")

@@ -78,7 +78,7 @@ def test_figures_agree(result: dict[str, Any], photos: Path) -> None:
     matrix = np.array(result["confusion"]["matrix"])
     assert result["confusion"]["classes"] == [row["name"] for row in result["classes"]] == list(CLASSES)
     assert matrix.sum() == result["images"]["test"] == 12
-    assert result["images"] == {"train": 24, "test": 12, "unreadable": 0, "ignored": 0}
+    assert result["images"] == {"train": 24, "test": 12, "unreadable": 0, "conflicting": 0, "ignored": 0}
     assert result["accuracy"] == pytest.approx(np.trace(matrix) / matrix.sum())
     assert [row["test"] for row in result["classes"]] == matrix.sum(axis=1).tolist() == [4, 4, 4]
     assert [row["train"] for row in result["classes"]] == [8, 8, 8]

@@ -217,7 +217,7 @@ def test_unreadable_files_are_counted_listed_and_left_out(
     (root / "train/red/.DS_Store").write_bytes(b"Bud1")
     result = fit(root)
     assert same_model(result, fitted)
-    assert result.json["images"] == {"train": 24, "test": 12, "unreadable": 3, "ignored": 1}
+    assert result.json["images"] == {"train": 24, "test": 12, "unreadable": 3, "conflicting": 0, "ignored": 1}
     found = kinds(result)
     assert (found["empty"], found["truncated"], found["not-an-image"]) == tuple([name] for name in bad)
     assert found["junk"] == ["train/red/.DS_Store"]

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from convatlas.errors import ConvAtlasError
 from convatlas.metrics import softmax
-from convatlas.transfer.probe import Features, fit_probe, image_weights, ladder, outer_folds_predictions, select
+from convatlas.transfer.probe import (
+    STRENGTHS,
+    Features,
+    fit_probe,
+    image_weights,
+    ladder,
+    outer_folds_predictions,
+    select,
+)
 from convatlas.transfer.ridge import Ridge
 
 Array = NDArray[np.float64]
@@ -360,3 +368,13 @@ def test_other_errors() -> None:
         outer_folds_predictions({"a": GOOD}, LABELS, 2, [0, 1])
     with pytest.raises(ValueError, match="NaN or infinite"):
         Ridge([np.full((4, 2), np.inf)], np.eye(4), np.ones(4))
+
+
+def test_a_block_that_only_rounding_varies_is_constant_and_weak_strengths_go() -> None:
+    features, labels = images([20, 20], 5)
+    offset = np.float32(1e6)  # of which single precision keeps 0.06
+    noisy = (features * 0.01 + offset).astype(np.float32)
+    assert not fit_probe([features, noisy], labels, 2).weight[5:].any()
+    shaky = (features + 3e4).astype(np.float32)  # varies, but 1e-7 of its size is 1e-5 of its variance
+    assert min(row.strength for row in fit_probe(shaky, labels, 2).path) > min(STRENGTHS)
+    assert len(fit_probe(features, labels, 2).path) == len(STRENGTHS)

@@ -55,7 +55,9 @@ def ensure_replaceable(target: Path) -> None:
         raise ConvAtlasError(f"{target} is a file.", remedy="Give another folder with --out.")
     mark = target / MARK
     ours = {MARK, *mark.read_text(encoding="utf-8").splitlines()} if mark.is_file() else set()
-    foreign = sorted(set(_files(target)) - ours)
+    foreign = sorted(
+        name for name in _files(target) if name not in ours and not name.startswith("charts/")
+    )  # saved on demand
     if foreign:
         raise ConvAtlasError(
             f"{target} holds {foreign[0]!r}{' and more' if foreign[1:] else ''}, which ConvAtlas did not write, so it is left alone.",

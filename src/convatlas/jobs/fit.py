@@ -37,6 +37,7 @@ from convatlas.weights.source import find_weights
 SCHEMA = "convatlas.fit/1"
 RESULT = "fit.json"
 _OUTER_FOLDS = 5
+_IGNORED = ("junk", "ignored-files", "unlabelled", "outside-splits")  # findings whose files are no part of the data set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +87,12 @@ def fit(
     classes = ClassMap(dataset.classes)
     train, test = _parts(dataset, passed.examined, classes)
     if not train.records:
+        if set(dataset.splits) <= {"val", "test"}:
+            raise ConvAtlasError(
+                f"{dataset.root}: has a test part only.", remedy="Add a folder `train`, or give class folders."
+            )
         raise ConvAtlasError(
-            f"{dataset.root}: no training image could be read.",
+            f"{dataset.root}: no training image could be used.",
             remedy="`convatlas check` names each file and the reason.",
         )
 
@@ -143,7 +148,10 @@ def fit(
                 "train": len(train.records),
                 "test": len(test.records),
                 "unreadable": sum(item.failure is not None for item in passed.examined),
-                "ignored": sum(len(problem.paths) for problem in problems if problem.kind == "junk"),
+                "conflicting": sum(i.facts is not None for i in passed.examined)
+                - len(train.records)
+                - len(test.records),
+                "ignored": sum(len(problem.paths) for problem in problems if problem.kind in _IGNORED),
             },
             "mistakes": write_thumbnails(
                 dataset, mistakes(dataset, judged.records, probabilities, judged.labels, classes.names), folder
@@ -152,7 +160,8 @@ def fit(
             "counts": {
                 "decoded": passed.extraction.decoded,
                 "forwarded": passed.extraction.forwarded,
-                "from_cache": sum(item.facts is not None for item in passed.examined) - passed.extraction.forwarded,
+                "from_cache": len({i.sha256 for i in passed.examined if i.facts is not None})
+                - passed.extraction.forwarded,
             },
             "notes": list(source.notes),
             "bundle": str(target),
@@ -160,9 +169,11 @@ def fit(
             "environment": _environment(resolve_device(device)),
         }
         result |= answer_in_words(result, classes.names)
+        from convatlas.bundle.load import load
         from convatlas.jobs.probe_model import save_probe  # torch comes with it, and must not before the images
 
         save_probe(folder, source, selection, classes.names, result)
+        load(folder)  # a model that could not be loaded is not handed out
         result["seconds"] = clock.seconds(passed, solve_seconds)
         _write(folder, result)
         if report:

@@ -39,6 +39,7 @@ def pack(
                 f"{preprocess}: says nothing of preprocessing.", remedy="It needs input_size, mean and std at least."
             )
         source = replace(source, preprocessing=card.preprocessing, config={**source.config, **card.config})
+        source = replace(source, labels=card.labels or source.labels)
     names = read_classes(Path(classes)) if classes is not None else source.labels
     model, _ = load_network(source, in_channels=source.preprocessing.channels)
     outputs = next((len(t) for key, t in model.state_dict().items() if key.startswith("head.fc.")), 0)
@@ -55,7 +56,7 @@ def pack(
             f"{classes or source.path}: has {len(names)} class names, the classifier has {outputs} outputs.",
             remedy="Give one name for each output, in its order.",
         )
-    about = {"weights": {"source": source.tag, "sha256": source.sha256()}, "notes": list(source.notes)}
+    about = {"weights": {"source": Path(source.tag).name, "sha256": source.sha256()}, "notes": list(source.notes)}
     unique = _told_apart(names)
     with whole_folder(target) as folder:
         contents = Contents(

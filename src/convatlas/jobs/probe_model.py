@@ -35,10 +35,9 @@ def save_probe(
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(probe.scale * probe.weight.T))
         layer.bias.copy_(torch.from_numpy(probe.scale * probe.bias))
-    about = {
-        key: result[key]
-        for key in ("accuracy", "accuracy_interval", "balanced_accuracy", "protocol", "data", "weights", "version")
-    }
+    about = {key: result[key] for key in ("accuracy", "accuracy_interval", "balanced_accuracy", "protocol", "version")}
+    about["data"] = {key: result["data"][key] for key in ("layout", "fingerprint")}  # no path: the folder may travel
+    about["weights"] = {"source": Path(source.tag).name, "sha256": result["weights"]["sha256"]}
     contents = Contents(
         name=source.name,
         config=source.config,

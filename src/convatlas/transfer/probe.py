@@ -89,7 +89,8 @@ def fit_probe(
         folds: (n,) what is held out together: fold ids, or groups themselves for leave-one-group-out; −1 is always
             fitted and never scored. None leaves out one image at a time, except an only one of its class, which could
             not be recognised without itself. Duplicates and groups need folds that keep them together.
-        strengths: above 0; 1 means a penalty as large as the features' total variance.
+        strengths: above 0; 1 means a penalty as large as the features' total variance. Those below what rounding puts into
+            features that hardly vary are left out: with them single precision would decide the answer.
         rows: the images to fit, of those that the other arguments describe; all by default. Spares a copy of the features.
 
     Raises:
@@ -111,7 +112,10 @@ def fit_probe(
     ridge = Ridge(blocks, np.eye(num_classes)[truth], weights, rows)
     path: list[Strength] = []
     chosen, held_out = None, np.empty(0)
-    for strength, scores in ridge.held_out(sorted(map(float, strengths), reverse=True), sets):
+    tried = [s for s in sorted(map(float, strengths), reverse=True) if s >= ridge.rounding] or [
+        max(map(float, strengths))
+    ]
+    for strength, scores in ridge.held_out(tried, sets):
         out = scores[scored]
         scale = fit_temperature(out, truth[scored], weights=importance, start=path[-1].scale if path else None)
         row = Strength(

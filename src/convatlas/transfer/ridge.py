@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 ROWS = 1024  # images are taken this many at a time, so that no float64 copy of all features is needed
+ROUNDING = 8  # units in the last place that features computed in their floating-point type may be off
 TABLE = 4_000_000  # numbers in a table of held-out scores; beyond, fewer strengths are made in one pass
 
 
@@ -58,7 +59,7 @@ class Ridge:
         self.mean = np.sum([weights[part] @ self._features(part) for part in self._parts()], axis=0) / self.count
         if not np.isfinite(self.mean).all():
             raise ValueError("the features hold NaN or infinite values")
-        self.scaling = self._equal_variance()
+        self.scaling, self.rounding = self._equal_variance()
 
         self.left: Array | None = None  # Z, where it is no larger than (n, n)
         if self.width <= self.count:
@@ -141,19 +142,24 @@ class Ridge:
         rows *= self.root[index]
         return rows
 
-    def _equal_variance(self) -> Array:
-        """The factor (d,) of each feature: one a block, 0 for a constant block."""
+    def _equal_variance(self) -> tuple[Array, float]:
+        """The factor (d,) of each feature, one a block, and the share of the total variance that may be rounding.
+
+        A block that varies no more than rounding does is constant: it gets the factor 0, for there is nothing to scale up.
+        """
         energy = np.zeros(self.width)
         for part in self._parts():
             energy += (self._rows(part) ** 2).sum(axis=0)
-        scaling, start = np.zeros(self.width), 0
+        scaling, start, rounding = np.zeros(self.width), 0, 0.0
         for block in self.blocks:
             here = slice(start, start + block.shape[1])
             start = here.stop
-            # what rounding leaves of a constant block is 1e-16 of its size: no variance to scale up
-            if energy[here].sum() > self.count * (1e-12 * np.abs(self.mean[here]).max(initial=0.0)) ** 2:
+            precision = np.finfo(block.dtype if block.dtype.kind == "f" else np.float64).eps
+            noise = self.count * ((ROUNDING * precision * self.mean[here]) ** 2).sum()
+            if energy[here].sum() > noise:
                 scaling[here] = np.sqrt(self.count / (energy[here].sum() * len(self.blocks)))
-        return scaling
+                rounding += float(noise / (energy[here].sum() * len(self.blocks)))
+        return scaling, rounding
 
 
 def _eigen(gram: Array) -> tuple[Array, Array]:
