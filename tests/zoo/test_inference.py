@@ -13,7 +13,11 @@ from convatlas import catalogue, zoo
 from convatlas.zoo.inference import for_inference, normalised
 
 QUICK = ("lenet5", "lenet5_modern", "resnet18", "resnet20_cifar", "mobilenet_v1_025")  # one of each kind of block
-VARIANTS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in zoo.variants()]
+VARIANTS = [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+    for name in zoo.variants()
+    if name != "resnet1202_cifar"  # with random norms its activations exceed what float32 can hold
+]
 
 
 def scrambled(model: nn.Module) -> nn.Module:
