@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from convatlas.weights.source import WeightsSource
 
-POOLING = "mean of each map; of all stages but the last its standard deviation too"
+POOLING = "mean of each map; of all stages but the last its standard deviation too, centred first"
 Run = Callable[
     [np.ndarray], dict[str, tuple[np.ndarray, np.ndarray]]
 ]  # pixels of a batch to means and deviations by stage

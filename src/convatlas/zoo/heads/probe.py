@@ -48,8 +48,8 @@ class ProbeNet(nn.Module):
 def pooled(activation: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n c"]]:
     """The mean and the standard deviation (of the population: a map of one pixel has 0) of each map.
 
-    Through the mean square, since the norm of large maps takes a quarter of the time of `torch.std`.
+    Centred before squaring: E[x²] - E[x]² would lose the digits of maps that hardly vary, which weak regularisation then amplifies.
+    `torch.std` is as exact and takes five times as long.
     """
     mean = activation.mean((2, 3))
-    square = torch.linalg.vector_norm(activation, dim=(2, 3)).square() / activation[0, 0].numel()
-    return mean, (square - mean.square()).clamp(min=0).sqrt()
+    return mean, (activation - mean[:, :, None, None]).square().mean((2, 3)).sqrt()
