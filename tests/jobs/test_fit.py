@@ -221,7 +221,7 @@ def test_the_saved_model_predicts_what_the_fit_found(
 
 
 def test_mistakes_can_be_looked_at(mixed_up: Path, backbone: Path, tmp_path: Path) -> None:
-    result = fit(mixed_up, weights=backbone, out=tmp_path / "model", report=False)
+    result = fit(mixed_up, weights=backbone, out=tmp_path / "model", report=True)
     rows = result.json["mistakes"]
     matrix = np.array(result.json["confusion"]["matrix"])
     wrong = matrix.sum() - np.trace(matrix)
@@ -235,6 +235,9 @@ def test_mistakes_can_be_looked_at(mixed_up: Path, backbone: Path, tmp_path: Pat
         assert (result.bundle / row["thumbnail"]).read_bytes()[:3] == b"\xff\xd8\xff"
     assert len({row["path"] for row in rows}) == len({row["thumbnail"] for row in rows}) == 24
     assert result.accuracy == pytest.approx(1 - wrong / matrix.sum())
+    bare = fit(mixed_up, weights=backbone, out=tmp_path / "bare", report=False)  # pictures are for the report
+    assert [{**row, "thumbnail": None} for row in rows] == bare.json["mistakes"]
+    assert not (bare.bundle / "assets").exists()
 
 
 def test_a_report_is_written_and_shows_the_result(mixed_up: Path, backbone: Path, tmp_path: Path) -> None:

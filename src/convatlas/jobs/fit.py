@@ -124,6 +124,7 @@ def fit(
         found = scores(
             probabilities, judged.labels, classes.names, np.bincount(train.labels, minlength=len(classes)).tolist()
         )
+        wrong = mistakes(dataset, judged.records, probabilities, judged.labels, classes.names)
         result: dict[str, Any] = {
             "schema": SCHEMA,
             "version": convatlas.__version__,
@@ -153,9 +154,7 @@ def fit(
                 - len(test.records),
                 "ignored": sum(len(problem.paths) for problem in problems if problem.kind in _IGNORED),
             },
-            "mistakes": write_thumbnails(
-                dataset, mistakes(dataset, judged.records, probabilities, judged.labels, classes.names), folder
-            ),
+            "mistakes": write_thumbnails(dataset, wrong, folder) if report else [row for _, row in wrong],
             "problems": [problem.to_json() for problem in problems],
             "counts": {
                 "decoded": passed.extraction.decoded,

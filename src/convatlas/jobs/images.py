@@ -39,18 +39,21 @@ class KnownFacts:
     def __init__(self) -> None:
         self._store = Store("facts", {"decoder": DECODER})
         self._new: dict[str, bytes] = {}
+        self._old: dict[str, Facts] = {}  # what the store had
 
     def __call__(self, sha256: str) -> Facts | DecodeError | None:
         blob = self._store.get(sha256)
         if blob is None:
             return None
         found = json.loads(blob)
-        return Facts.from_json(found) if "width" in found else DecodeError.from_json(found)
+        if "width" not in found:
+            return DecodeError.from_json(found)
+        return self._old.setdefault(sha256, Facts.from_json(found))
 
     def learn(self, item: Examined) -> None:
         """Keeps what was found out about one file."""
         found = item.facts or item.failure
-        if item.sha256 and found is not None:
+        if item.sha256 and found is not None and found is not self._old.get(item.sha256):
             self._new[item.sha256] = json.dumps(found.to_json()).encode()
         if len(self._new) >= 256:
             self._flush()

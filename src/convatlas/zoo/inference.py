@@ -23,22 +23,28 @@ def for_inference(module: nn.Module, shape: Sequence[int]) -> nn.Module:
     Which follows which is seen by running one input of `shape` (n, c, h, w), so it works for any module. Where the folded copy gives
     another output, because something else reads a convolution too, nothing is folded.
     """
-    plain = copy.deepcopy(module).eval().to(memory_format=torch.channels_last)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     example = torch.rand(*shape, generator=torch.Generator().manual_seed(0)).to(device)
-    folded = copy.deepcopy(plain)
+    folded = _arranged(module)
     names = {child: name for name, child in folded.named_modules()}
     with torch.inference_mode():
-        for conv, norm in _pairs(folded, example):
+        pairs, before = _watched(folded, example)
+        for conv, norm in pairs:
             folded.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))
             folded.set_submodule(names[norm], nn.Identity())
-        outputs = zip(_tensors(folded(example)), _tensors(plain(example)), strict=True)
+        outputs = zip(_tensors(folded(example)), _tensors(before), strict=True)
         same = all(bool(((one - other).abs() <= 1e-3 * other.abs().max()).all()) for one, other in outputs)
-    return folded.to(memory_format=torch.channels_last) if same else plain
+    return folded.to(memory_format=torch.channels_last) if same else _arranged(module)
 
 
-def _pairs(module: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Each batch norm with the convolution whose output it reads, as seen while `example` runs; those called once only."""
+def _arranged(module: nn.Module) -> nn.Module:
+    return copy.deepcopy(module).eval().to(memory_format=torch.channels_last)
+
+
+def _watched(
+    module: nn.Module, example: Tensor
+) -> tuple[list[tuple[nn.Conv2d, nn.BatchNorm2d]], Tensor | dict[str, Tensor]]:
+    """Each batch norm with the convolution whose output it reads, as seen while `example` runs, if called once; and what came out."""
     calls: Counter[nn.Module] = Counter()
     convolutions: list[tuple[Tensor, nn.Conv2d]] = []  # each with its output, by whose identity a batch norm finds it
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
@@ -51,10 +57,10 @@ def _pairs(module: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.Batch
             pairs.extend((conv, child) for made, conv in convolutions[-1:] if made is inputs[0])
 
     hooks = [child.register_forward_hook(after) for child in module.modules()]
-    module(example)
+    output = module(example)
     for hook in hooks:
         hook.remove()
-    return [(conv, norm) for conv, norm in pairs if calls[conv] == calls[norm] == 1]
+    return [(conv, norm) for conv, norm in pairs if calls[conv] == calls[norm] == 1], output
 
 
 def _tensors(output: Tensor | dict[str, Tensor]) -> list[Tensor]:
