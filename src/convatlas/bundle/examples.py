@@ -7,11 +7,13 @@ turn, a PNG with transparency, and one of 16 bits. So a decoder or a resize that
 from __future__ import annotations
 
 import io
+from functools import cache
 
 import numpy as np
 from PIL import Image
 
 
+@cache
 def example_images() -> dict[str, bytes]:
     """`{file name: bytes}` of the four images, the same at every call with one version of Pillow."""
     generator = np.random.default_rng(1998)
