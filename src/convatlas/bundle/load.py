@@ -165,7 +165,7 @@ def load(folder: str | Path, *, device: str = "cpu") -> Classifier:
         ) from error
     tensors = read_tensors(folder / WEIGHTS)
     if isinstance(model, zoo.ConvNet):
-        tensors = to_our_keys(folder / WEIGHTS, tensors, zoo.family_of(own["network"]))
+        tensors = to_our_keys(folder / WEIGHTS, tensors, zoo.family_of(own["network"]).keys(model.config))
         load_tensors(model, tensors, origin=str(folder / WEIGHTS))
     else:
         model.load_state_dict(tensors)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from convatlas import zoo
+from convatlas import catalogue, zoo
 from convatlas.bundle.examples import example_images
 from convatlas.data import DECODER, Preprocessing, decode
 from convatlas.weights.load import in_layout
@@ -26,7 +26,7 @@ from convatlas.zoo.inference import normalised
 
 SCHEMA = "convatlas.bundle/1"
 CONFIG, WEIGHTS, EXAMPLES = "config.json", "model.safetensors", "examples"
-_TIMM = {"mobilenet_v1_100": "mobilenetv1_100", **{f"resnet{n}": f"resnet{n}" for n in (18, 34, 50, 101, 152)}}
+_TIMM_ARGUMENTS = {"padding": ("pad_type", {"tensorflow": "same"}), "norm_eps": ("bn_eps", {})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,18 +125,28 @@ def timm_fields(preprocessing: Preprocessing) -> dict[str, Any]:
 
 def _state(model: nn.Module, contents: Contents) -> tuple[dict[str, torch.Tensor], str, dict[str, Any]]:
     """The tensors, the name of the architecture and timm's arguments: timm's where timm has the network, else our own."""
-    timm_name = _TIMM.get(contents.name)
     if not isinstance(model, zoo.ConvNet):
         return model.state_dict(), f"convatlas probe of {contents.name}", {}
-    if timm_name is None:
+    if (found := _in_timm(contents.name, model.config)) is None:
         return model.state_dict(), contents.name, {}
-    layout = "timm" if "timm" in zoo.family_of(contents.name).KEYS else "torchvision"
-    arguments: dict[str, Any] = {}
-    if contents.config.get("padding") == "tensorflow":
-        arguments["pad_type"] = "same"
-    if "norm_eps" in contents.config:
-        arguments["bn_eps"] = contents.config["norm_eps"]
-    return in_layout(model, contents.name, layout), timm_name, arguments
+    architecture, arguments = found
+    layout = "legacy" if architecture.startswith("legacy") else "timm"
+    return in_layout(model, contents.name, layout), architecture, arguments
+
+
+def _in_timm(name: str, config: Any) -> tuple[str, dict[str, Any]] | None:
+    """timm's architecture that is this network, and the arguments with which it is; None where timm has none."""
+    own, fits = asdict(config), []
+    for other, needed in catalogue.find(name).elsewhere.items():
+        theirs = asdict(zoo.config_of(name)) | needed
+        differing = {field for field in own if own[field] != theirs[field]}
+        if other.startswith("timm/") and differing <= set(_TIMM_ARGUMENTS):
+            fits.append((len(differing), other.removeprefix("timm/"), differing))
+    if not fits:
+        return None
+    _, architecture, differing = min(fits)
+    spelled = {_TIMM_ARGUMENTS[field][0]: _TIMM_ARGUMENTS[field][1].get(own[field], own[field]) for field in differing}
+    return architecture, spelled
 
 
 def _num_features(model: nn.Module) -> int:

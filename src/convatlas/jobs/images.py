@@ -120,7 +120,7 @@ def extract_features(
         from convatlas.weights.load import load_network
 
         model, _ = load_network(source, num_classes=0, in_channels=preprocessing.channels)
-        return zoo.taps(model, store.stages)
+        return zoo.taps(model, store.cuts)
 
     try:
         extraction = extract(

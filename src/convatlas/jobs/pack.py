@@ -27,7 +27,7 @@ def pack(
     the card beside the weights says them. Raises `ConvAtlasError` where the number of names is not that of the classifier.
     """
     from convatlas.bundle.save import Contents, save
-    from convatlas.weights.load import load_network
+    from convatlas.weights.load import classes_in, load_network
 
     target = Path(out).expanduser()
     ensure_replaceable(target)
@@ -42,7 +42,7 @@ def pack(
         source = replace(source, labels=card.labels or source.labels)
     names = read_classes(Path(classes)) if classes is not None else source.labels
     model, _ = load_network(source, in_channels=source.preprocessing.channels)
-    outputs = next((len(t) for key, t in model.state_dict().items() if key.startswith("head.fc.")), 0)
+    outputs = classes_in(model.state_dict(), type(model))
     if not outputs:
         raise ConvAtlasError(
             f"{source.path}: these weights have no classifier.", remedy="Fit one with `convatlas fit`."

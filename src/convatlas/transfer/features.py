@@ -43,14 +43,15 @@ class FeatureStore:
 
     def __init__(self, source: WeightsSource, *, weights_sha256: str, device: str, capacity: int) -> None:
         """Opens (or makes) the store for a pass over `capacity` images; needs no torch. `device` is cpu, cuda or mps."""
-        self.stages = catalogue.find(source.name).stages
+        network = catalogue.find(source.name)
+        self.cuts, self._varied = network.rungs, network.stages[:-1]  # the latter give deviations too
         self._store = Store(
             "features",
             {
                 "network": source.name,
                 "config": source.config,
                 "weights": weights_sha256,
-                "cuts": self.stages,
+                "cuts": self.cuts,
                 "pooling": POOLING,
                 "preprocessing": source.preprocessing.to_json(),
                 "decoder": DECODER,
@@ -93,7 +94,7 @@ class FeatureStore:
 
     def add(self, sha256s: list[str], features: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
         """Adds the features of a batch of images that have arrived: for each stage means and deviations, (n, maps) each."""
-        blocks = [features[stage][0] for stage in self.stages] + [features[stage][1] for stage in self.stages[:-1]]
+        blocks = [features[cut][0] for cut in self.cuts] + [features[cut][1] for cut in self._varied]
         rows = np.concatenate(blocks, axis=1, dtype=np.float32)
         with self._lock:
             if not self._widths:
@@ -107,12 +108,12 @@ class FeatureStore:
                 self._flush()
 
     def means(self, sha256s: Sequence[str]) -> dict[str, np.ndarray]:
-        """`{stage: (n, maps) float32}`, the mean of each map of these images; views where the images came one after the other."""
-        return dict(zip(self.stages, self._blocks(sha256s), strict=False))
+        """`{cut: (n, maps) float32}`, the mean of each map of these images; views where the images came one after the other."""
+        return dict(zip(self.cuts, self._blocks(sha256s), strict=False))
 
     def deviations(self, sha256s: Sequence[str]) -> dict[str, np.ndarray]:
         """`{stage: (n, maps) float32}`, the standard deviation of each map of these images; of all stages but the last."""
-        return dict(zip(self.stages[:-1], self._blocks(sha256s)[len(self.stages) :], strict=True))
+        return dict(zip(self._varied, self._blocks(sha256s)[len(self.cuts) :], strict=True))
 
     def close(self) -> None:
         """Writes what is still in hand and closes the file."""

@@ -71,7 +71,8 @@ def parse_card(found: Mapping[str, Any]) -> Card:
         config["padding"] = "tensorflow"
     if "batch_norm_eps" in fields:
         config["norm_eps"] = float(fields["batch_norm_eps"])
-    return Card(name=_name(fields), config=config, preprocessing=_preprocessing(fields), labels=_labels(fields))
+    name, needed = _network(fields)
+    return Card(name=name, config={**needed, **config}, preprocessing=_preprocessing(fields), labels=_labels(fields))
 
 
 def default_preprocessing(name: str) -> Preprocessing:
@@ -83,16 +84,16 @@ def default_preprocessing(name: str) -> Preprocessing:
     return Preprocessing(size=height, resize=resize, interpolation="bilinear", mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
-def _name(fields: Mapping[str, Any]) -> str | None:
+def _network(fields: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """Our name of the architecture, and the config fields that its name there implies."""
     name = fields.get("architecture")
     if not isinstance(name, str):
-        return None
-    width = fields.get("width")
-    if width is None and name.startswith("mobilenetv1_"):  # timm's spelling
-        name, width = "mobilenet_v1", int(name.removeprefix("mobilenetv1_").rstrip("h")) / 100
-    if width is not None and name == "mobilenet_v1":
-        name = f"mobilenet_v1_{round(100 * width):03d}"
-    return name if name in catalogue.networks() else None
+        return None, {}
+    if name == "mobilenet_v1" and "width" in fields:
+        name = f"mobilenet_v1_{round(100 * fields['width']):03d}"
+    if found := catalogue.known_as(f"timm/{name}"):
+        return found
+    return (name, {}) if name in catalogue.networks() else (None, {})
 
 
 def _preprocessing(fields: Mapping[str, Any]) -> Preprocessing | None:

@@ -1,8 +1,9 @@
 """Key tables: how another library's parameter names map onto ours, and back.
 
 A table is a dict of templates over module paths, theirs to ours: `"blocks.{s}.{b}.conv_dw": "stages.stage{s+1}.{b}.depthwise"`. A
-placeholder stands for a whole number, `{s+1}` for that number plus one. Templates invert, which regular expressions do not, so the
-same table loads their weights and writes ours in their layout.
+placeholder stands for a whole number, `{s+1}` for that number plus one. Where they have a convolution and we a fully connected layer, our
+side is a pair of the path and their kernel: `"pre_logits.fc1": ("head.fc6.fc", (7, 7))`. Templates and kernels invert, which regular
+expressions do not, so the same table loads their weights and writes ours in their layout.
 """
 
 from __future__ import annotations
@@ -10,18 +11,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+Table = Mapping[str, str | tuple[str, tuple[int, int]]]
 _HOLE = re.compile(r"\{(\w)([+-]\d+)?\}")
 
 
-def rename(keys: Iterable[str], table: Mapping[str, str]) -> dict[str, str | None]:
+def rename(keys: Iterable[str], table: Table) -> dict[str, str | None]:
     """`{their key: our key}` for parameter names such as `layer1.0.conv1.weight`; None where no template fits."""
-    rules = [(_pattern(theirs), ours) for theirs, ours in table.items()]
+    rules = [(_pattern(theirs), ours if isinstance(ours, str) else ours[0]) for theirs, ours in table.items()]
     return {key: _apply(key, rules) for key in keys}
 
 
-def inverted(table: Mapping[str, str]) -> dict[str, str]:
-    """The table from our names to theirs."""
-    return {ours: theirs for theirs, ours in table.items()}
+def inverted(table: Table) -> dict[str, str]:
+    """The table from our names to theirs; kernels are apart, see `kernels`."""
+    return {ours if isinstance(ours, str) else ours[0]: theirs for theirs, ours in table.items()}
+
+
+def kernels(table: Table) -> dict[str, tuple[int, int]]:
+    """`{our weight: their kernel}` of the fully connected layers that are convolutions there."""
+    return {f"{ours[0]}.weight": ours[1] for ours in table.values() if not isinstance(ours, str)}
 
 
 def _apply(key: str, rules: list[tuple[re.Pattern[str], str]]) -> str | None:

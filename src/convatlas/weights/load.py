@@ -6,17 +6,13 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
-
 from torch import Tensor
 
 from convatlas import zoo
 from convatlas.errors import ConvAtlasError
 from convatlas.weights.files import read_tensors
-from convatlas.weights.keys import inverted, rename
+from convatlas.weights.keys import Table, inverted, kernels, rename
 from convatlas.weights.source import WeightsSource, find_weights
-
-_HEAD = "head.fc."  # the classifier proper: what depends on the number of classes
 
 
 def create(
@@ -46,18 +42,19 @@ def load_network(
     """
     family = zoo.family_of(source.name)
     config = replace(zoo.config_of(source.name), **source.config)
-    tensors = to_our_keys(source.path, read_tensors(source.path), family)
+    tensors = to_our_keys(source.path, read_tensors(source.path), family.keys(config))
     if num_classes is None:
-        num_classes = _num_classes(tensors)
+        num_classes = classes_in(tensors, family.MODEL)
     model = zoo.build(source.name, num_classes=num_classes, in_channels=in_channels, config=config)
     notes = load_tensors(model, tensors, origin=str(source.path))
     return model.eval(), notes
 
 
-def to_our_keys(path: Path, tensors: Mapping[str, Tensor], family: ModuleType) -> dict[str, Tensor]:
+def to_our_keys(path: Path, tensors: Mapping[str, Tensor], tables: Mapping[str, Table]) -> dict[str, Tensor]:
     """The tensors under our names, by whichever of the family's key tables fits all of them; else an error that lists what does not."""
-    layouts = {layout: rename(tensors, table) for layout, table in family.KEYS.items()}
-    layouts["convatlas"] = {key: key if key.startswith(("stages.", "head.")) else None for key in tensors}
+    layouts = {layout: rename(tensors, table) for layout, table in tables.items()}
+    own = ("stages.", "head.", "auxiliary.")
+    layouts["convatlas"] = {key: key if key.startswith(own) else None for key in tensors}
     layout, named = max(layouts.items(), key=lambda item: sum(name is not None for name in item[1].values()))
     unknown = [key for key, name in named.items() if name is None]
     if unknown:
@@ -66,7 +63,9 @@ def to_our_keys(path: Path, tensors: Mapping[str, Tensor], family: ModuleType) -
             f"(nearest layout: {layout}): {_some(unknown)}.",
             remedy="Name the network these weights belong to.",
         )
-    return {name: tensors[key] for key, name in named.items() if name is not None}
+    flat = kernels(tables.get(layout, {}))
+    found = {name: tensors[key] for key, name in named.items() if name is not None}
+    return {name: tensor.flatten(1) if name in flat else tensor for name, tensor in found.items()}
 
 
 def load_tensors(model: zoo.ConvNet, tensors: Mapping[str, Tensor], *, origin: str) -> tuple[str, ...]:
@@ -76,16 +75,21 @@ def load_tensors(model: zoo.ConvNet, tensors: Mapping[str, Tensor], *, origin: s
     classes differs.
     """
     own = model.state_dict()
+    notes: list[str] = []
+    if left := [key for key in tensors if key not in own and key.startswith(model.optional)]:
+        tensors = {key: tensor for key, tensor in tensors.items() if key not in left}
+        notes.append(f"{origin}: its {left[0].split('.')[0]} part ({len(left)} tensors) is not in this network and was left out.")
+    heads = tuple(f"{path}." for path in model.classifiers)
     wrong = {
         key: (tuple(t.shape), tuple(own[key].shape))
         for key, t in tensors.items()
         if key in own and t.shape != own[key].shape
     }
     missing = [key for key in own if key not in tensors and not key.endswith("num_batches_tracked")]
-    head_changed = any(key.startswith(_HEAD) for key in [*wrong, *missing])
-    lost = [key for key in missing if not key.startswith(_HEAD)]
-    strange = [key for key in tensors if key not in own and not key.startswith(_HEAD)]
-    misfit = {key: shapes for key, shapes in wrong.items() if not key.startswith(_HEAD)}
+    head_changed = any(key.startswith(heads) for key in [*wrong, *missing])
+    lost = [key for key in missing if not key.startswith(heads)]
+    strange = [key for key in tensors if key not in own and not key.startswith(heads)]
+    misfit = {key: shapes for key, shapes in wrong.items() if not key.startswith(heads)}
     if lost or strange or misfit:
         shapes = [f"{key} {theirs} where the network has {ours}" for key, (theirs, ours) in misfit.items()]
         said = [
@@ -97,26 +101,28 @@ def load_tensors(model: zoo.ConvNet, tensors: Mapping[str, Tensor], *, origin: s
             f"{origin}: does not fit the network: {'; '.join(said)}.",
             remedy="Name the network these weights belong to.",
         )
-    fitting = {k: t for k, t in tensors.items() if k in own and not (head_changed and k.startswith(_HEAD))}
+    fitting = {k: t for k, t in tensors.items() if k in own and not (head_changed and k.startswith(heads))}
     model.load_state_dict(fitting, strict=False)
-    if not head_changed:
-        return ()
-    before, after = _num_classes(tensors), _num_classes(own)
-    return (
-        f"{origin}: has {before or 'no'} classes, {after} were asked for; its classifier was re-made and is untrained.",
-    )
+    if head_changed:
+        before, after = classes_in(tensors, type(model)), classes_in(own, type(model))
+        remade = "its classifier was re-made and is untrained."
+        notes.append(f"{origin}: has {before or 'no'} classes, {after} were asked for; {remade}")
+    return tuple(notes)
 
 
 def in_layout(model: zoo.ConvNet, name: str, layout: str) -> dict[str, Tensor]:
     """The model's state dict under another library's names (`"torchvision"`, `"timm"`, `"cifar"`), which that library loads strictly."""
-    table = inverted(zoo.family_of(name).KEYS[layout])
-    state = model.state_dict()
-    named = rename(state, table)
+    table = zoo.family_of(name).keys(model.config)[layout]
+    state, kernel_of = model.state_dict(), kernels(table)
+    for key in kernel_of.keys() & state.keys():
+        state[key] = state[key].reshape(len(state[key]), -1, *kernel_of[key])
+    named = rename(state, inverted(table))
     return {new or key: state[key] for key, new in named.items()}
 
 
-def _num_classes(state: Mapping[str, Tensor]) -> int:
-    return next((len(tensor) for key, tensor in state.items() if key.startswith(_HEAD)), 0)
+def classes_in(state: Mapping[str, Tensor], kind: type[zoo.ConvNet]) -> int:
+    """How many classes the tensors (our names) of a network of this kind tell apart; 0 where they hold no classifier."""
+    return next((len(tensor) for key, tensor in state.items() if key.startswith(f"{kind.classifiers[0]}.")), 0)
 
 
 def _some(items: list[str], most: int = 8) -> str:

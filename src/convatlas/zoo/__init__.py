@@ -6,10 +6,30 @@ import difflib
 from types import ModuleType
 from typing import Any
 
-from convatlas.zoo import lenet, mobilenet, resnet
-from convatlas.zoo.convnet import ConvNet, Taps, iter_cuts, prefix, stage_names, suffix, taps
+from convatlas.zoo import (
+    alexnet,
+    densenet,
+    fractalnet,
+    googlenet,
+    lenet,
+    mobilenet_v1,
+    mobilenet_v2,
+    mobilenet_v3,
+    nasnet,
+    nin,
+    preresnet,
+    resnet,
+    senet,
+    vgg,
+)
+from convatlas.zoo.convnet import ConvNet, Taps, feature, hidden_names, iter_cuts, prefix, stage_names, suffix, taps
+from convatlas.zoo.dense import dense
+from convatlas.zoo.sizes import side_range
 
-FAMILIES: tuple[ModuleType, ...] = (lenet, resnet, mobilenet)
+FAMILIES: tuple[ModuleType, ...] = (
+    *(lenet, alexnet, nin, vgg, googlenet, resnet, preresnet, densenet, fractalnet),
+    *(mobilenet_v1, senet, nasnet, mobilenet_v2, mobilenet_v3),
+)
 _FAMILY_OF: dict[str, ModuleType] = {}
 for _family in FAMILIES:
     for _name in _family.VARIANTS:
@@ -23,9 +43,13 @@ __all__ = [
     "Taps",
     "build",
     "config_of",
+    "dense",
     "family_of",
+    "feature",
+    "hidden_names",
     "iter_cuts",
     "prefix",
+    "side_range",
     "stage_names",
     "suffix",
     "taps",

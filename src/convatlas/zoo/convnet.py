@@ -5,6 +5,8 @@ them, like the head, is a sequence of named blocks. A stage begins with its down
 that resolution. From this come the three functions nearly everything else is built on: `prefix`, `suffix` and `taps`.
 
 A cut is the path of a block: `stage4` (after the whole stage), `stage4.1` (after its second block), `head.fc7` (inside the classifier).
+Networks whose first layers are a stage of their own (AlexNet, VGG, GoogLeNet) have no stem. NASNet's blocks pass a pair of
+maps; `feature` gives the one that a cut stands for.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from __future__ import annotations
 import difflib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
+
+from convatlas.zoo.sizes import misfit
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -25,6 +29,9 @@ class ConvNet(nn.Module):
 
     stages: nn.Sequential
     head: nn.Sequential
+    config: Any  # its family's frozen dataclass: what tells this network from the family's others
+    classifiers: ClassVar[tuple[str, ...]] = ("head.fc",)  # the modules whose outputs are the classes
+    optional: ClassVar[tuple[str, ...]] = ()  # parts that weights may hold although a variant has them not
 
     def __init__(self, stages: Mapping[str, nn.Module], head: Mapping[str, nn.Module]) -> None:
         super().__init__()
@@ -32,8 +39,21 @@ class ConvNet(nn.Module):
         self.head = nn.Sequential(OrderedDict(head))
 
     def forward(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-        """Logits (n, num_classes) of a batch of images (n, channels, height, width); features where `num_classes` is 0."""
-        return self.head(self.stages(image))
+        """Logits (n, num_classes) of a batch of images (n, channels, height, width); features where `num_classes` is 0.
+
+        Raises `ValueError`, naming the sizes that do, for images of a size or with channels that the network cannot take.
+        """
+        try:
+            return self.head(self.stages(image))
+        except RuntimeError as error:
+            if said := misfit(self, image):
+                raise ValueError(said) from error
+            raise
+
+
+def feature(activation: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The maps at a cut: the activation itself or, where blocks pass a pair (previous, current), its current."""
+    return activation if isinstance(activation, Tensor) else activation[-1]
 
 
 def prefix(model: ConvNet, cut: str) -> nn.Sequential:
@@ -67,7 +87,7 @@ class Taps(nn.Module):
         x = image
         for name, segment in zip(self.names, self.segments, strict=True):
             x = segment(x)
-            found[name] = x
+            found[name] = feature(x)
         return found
 
 
@@ -92,6 +112,16 @@ def iter_cuts(model: ConvNet) -> Iterator[str]:
 def stage_names(model: ConvNet) -> tuple[str, ...]:
     """`("stage1", …, "stageN")`: the rungs of the stage ladder (the stem is part of the way to stage1)."""
     return tuple(name for name, _ in model.stages.named_children() if name != "stem")
+
+
+def hidden_names(model: ConvNet) -> tuple[str, ...]:
+    """The cuts after the classifier's hidden fully connected layers, `("head.fc6", "head.fc7")` of an AlexNet: further rungs of the ladder."""
+    blocks = {f"head.{name}": block for name, block in model.head.named_children()}
+    return tuple(
+        cut
+        for cut, block in blocks.items()
+        if cut not in model.classifiers and any(isinstance(module, nn.Linear) for module in block.modules())
+    )
 
 
 def _chain(model: ConvNet) -> nn.Sequential:

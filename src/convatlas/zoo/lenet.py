@@ -9,13 +9,13 @@ with a fixed ±1 code for each class. `lenet5_modern` is what textbooks draw: de
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convatlas.zoo.blocks import sequence
 from convatlas.zoo.convnet import ConvNet
 
 FAMILY, YEAR = "LeNet", 1998
@@ -30,7 +30,12 @@ class LeNetConfig:
 
 VARIANTS = {"lenet5": LeNetConfig(original=True), "lenet5_modern": LeNetConfig()}
 
-KEYS: dict[str, dict[str, str]] = {}  # no published weights in another layout
+ELSEWHERE: dict[str, tuple[str, dict[str, object]]] = {}
+
+
+def keys(config: LeNetConfig) -> dict[str, dict[str, str]]:
+    """No published weights in another layout."""
+    return {}
 
 
 def native(config: LeNetConfig) -> tuple[tuple[int, int, int], int]:
@@ -113,9 +118,9 @@ class LeNet(ConvNet):
 
         conv3 = SparseConv2d(C3_READS, 5) if config.original else nn.Conv2d(6, 16, 5)
         stages = {
-            "stem": _sequence(c1=nn.Conv2d(in_channels, 6, 5), squash=squash()),  # 28×28, 6
-            "stage1": _sequence(**subsample(6), c3=conv3, squash3=squash()),  # 10×10, 16
-            "stage2": _sequence(**subsample(16), c5=nn.Conv2d(16, 120, 5), squash5=squash()),  # 1×1, 120
+            "stem": sequence(c1=nn.Conv2d(in_channels, 6, 5), squash=squash()),  # 28×28, 6
+            "stage1": sequence(**subsample(6), c3=conv3, squash3=squash()),  # 10×10, 16
+            "stage2": sequence(**subsample(16), c5=nn.Conv2d(16, 120, 5), squash5=squash()),  # 1×1, 120
         }
         head: dict[str, nn.Module] = {"flatten": nn.Flatten(), "f6": nn.Linear(120, 84), "squash6": squash()}
         if num_classes:
@@ -127,10 +132,6 @@ class LeNet(ConvNet):
                 nn.init.uniform_(module.weight, -2.4 / fan_in, 2.4 / fan_in)  # appendix A
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-
-
-def _sequence(**modules: nn.Module) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(modules))
 
 
 MODEL = LeNet

@@ -45,11 +45,13 @@ class ProbeNet(nn.Module):
         return self.fc(torch.cat([*means, *deviations], dim=1))
 
 
-def pooled(activation: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n c"]]:
-    """The mean and the standard deviation (of the population: a map of one pixel has 0) of each map.
+def pooled(activation: Tensor) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n c"]]:
+    """The mean and the standard deviation (of the population) of each map of (n, c, h, w); units of a hidden layer (n, c) as they are, and 0.
 
     Centred before squaring: E[x²] - E[x]² would lose the digits of maps that hardly vary, which weak regularisation then amplifies.
     `torch.std` is as exact and takes five times as long.
     """
+    if activation.ndim == 2:
+        return activation, torch.zeros_like(activation)
     mean = activation.mean((2, 3))
     return mean, (activation - mean[:, :, None, None]).square().mean((2, 3)).sqrt()

@@ -2,7 +2,8 @@
 https://arxiv.org/abs/1704.04861
 
 A convolution does two things at once, filtering in space and mixing maps; a depthwise 3×3 followed by a pointwise 1×1 does them one
-after the other for an eighth to a ninth of the mult-adds. A width multiplier thins every layer alike.
+after the other for an eighth to a ninth of the mult-adds. A width multiplier thins every layer alike, a resolution multiplier shrinks
+the image: `mobilenet_v1_050_160` is half as wide at 160 pixels. `conv_mobilenet` is the paper's control, with full 3×3 convolutions.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convatlas.zoo.blocks import SamePadConv2d, pooled_classifier, sequence
 from convatlas.zoo.convnet import ConvNet
 
 FAMILY, YEAR = "MobileNet", 2017
@@ -24,45 +26,51 @@ class MobileNetV1Config:
     """What tells one MobileNet V1 from another."""
 
     width: float = 1.0  # the multiplier on every layer's number of maps
+    resolution: int = 224  # the side of its images; the network itself is the same for all
+    separable: bool = True  # False: full 3×3 convolutions
     padding: Literal["symmetric", "tensorflow"] = "symmetric"  # TensorFlow's "same" puts the odd pixel after the image
     norm_eps: float = 1e-5  # 1e-3 in weights that come from TensorFlow
 
 
-VARIANTS = {
-    f"mobilenet_v1_{round(100 * width):03d}": MobileNetV1Config(width=width) for width in (1.0, 0.75, 0.5, 0.25)
-}
+def _name(width: float, resolution: int) -> str:
+    return f"mobilenet_v1_{round(100 * width):03d}" + (f"_{resolution}" if resolution != 224 else "")
 
-KEYS = {
-    "timm": {
-        "conv_stem": "stages.stem.conv",
-        "bn1": "stages.stem.norm",
-        "blocks.{s}.{b}.conv_dw": "stages.stage{s+1}.{b}.depthwise",
-        "blocks.{s}.{b}.bn1": "stages.stage{s+1}.{b}.norm1",
-        "blocks.{s}.{b}.conv_pw": "stages.stage{s+1}.{b}.pointwise",
-        "blocks.{s}.{b}.bn2": "stages.stage{s+1}.{b}.norm2",
-        "classifier": "head.fc",
+
+VARIANTS = {
+    **{
+        _name(width, resolution): MobileNetV1Config(width=width, resolution=resolution)
+        for resolution in (224, 192, 160, 128)
+        for width in (1.0, 0.75, 0.5, 0.25)
     },
+    "conv_mobilenet": MobileNetV1Config(separable=False),
 }
+ELSEWHERE = {"timm/mobilenetv1_100": ("mobilenet_v1_100", {})}
 
 # Table 1 of the paper, by resolution: maps going out, number of separable blocks. The first block of each but the first strides.
 STAGES = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))
 
 
+def keys(config: MobileNetV1Config) -> dict[str, dict[str, str]]:
+    """How timm names these parameters."""
+    if not config.separable:
+        return {}
+    block, ours = "blocks.{s}.{b}", "stages.stage{s+1}.{b}"
+    return {
+        "timm": {
+            "conv_stem": "stages.stem.conv",
+            "bn1": "stages.stem.norm",
+            f"{block}.conv_dw": f"{ours}.depthwise",
+            f"{block}.bn1": f"{ours}.norm1",
+            f"{block}.conv_pw": f"{ours}.pointwise",
+            f"{block}.bn2": f"{ours}.norm2",
+            "classifier": "head.fc",
+        }
+    }
+
+
 def native(config: MobileNetV1Config) -> tuple[tuple[int, int, int], int]:
     """The paper's input (channels, height, width) and number of classes."""
-    return (3, 224, 224), 1000
-
-
-class SamePadConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow's "same": the output has ceil(side / stride) pixels, the odd pixel of padding comes last."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        pads: list[int] = []
-        for axis in (1, 0):  # width first, as F.pad wants it
-            side, kernel, stride = input.shape[2 + axis], self.kernel_size[axis], self.stride[axis]
-            total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
-            pads += [total // 2, total - total // 2]
-        return super().forward(F.pad(input, pads))
+    return (3, config.resolution, config.resolution), 1000
 
 
 def _conv(
@@ -88,6 +96,11 @@ class Separable(nn.Module):
         return F.relu6(self.norm2(self.pointwise(x)))
 
 
+def _full(c_in: int, c_out: int, *, stride: int, config: MobileNetV1Config) -> nn.Module:
+    conv, norm = _conv(config, c_in, c_out, kernel=3, stride=stride), nn.BatchNorm2d(c_out, eps=config.norm_eps)
+    return sequence(conv=conv, norm=norm, relu=nn.ReLU6())
+
+
 class MobileNetV1(ConvNet):
     """MobileNet V1; `create("mobilenet_v1_075")` is the net of width 0.75."""
 
@@ -96,20 +109,16 @@ class MobileNetV1(ConvNet):
         channels = int(32 * config.width)
         stem = _conv(config, in_channels, channels, kernel=3, stride=2)
         norm = nn.BatchNorm2d(channels, eps=config.norm_eps)
-        stages: dict[str, nn.Module] = {
-            "stem": nn.Sequential(OrderedDict(conv=stem, norm=norm, relu=nn.ReLU6()))
-        }  # 1/2
+        stages: dict[str, nn.Module] = {"stem": sequence(conv=stem, norm=norm, relu=nn.ReLU6())}  # 1/2
+        block = Separable if config.separable else _full
         for s, (maps, num_blocks) in enumerate(STAGES):
             blocks: OrderedDict[str, nn.Module] = OrderedDict()
             for b in range(num_blocks):
                 out = int(maps * config.width)
-                blocks[str(b)] = Separable(channels, out, stride=2 if s and not b else 1, config=config)
+                blocks[str(b)] = block(channels, out, stride=2 if s and not b else 1, config=config)
                 channels = out
             stages[f"stage{s + 1}"] = nn.Sequential(blocks)
-        head: dict[str, nn.Module] = {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
-        if num_classes:
-            head["fc"] = nn.Linear(channels, num_classes)
-        super().__init__(stages, head)
+        super().__init__(stages, pooled_classifier(channels, num_classes))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.trunc_normal_(module.weight, std=0.09)  # as the authors' TensorFlow code has it
