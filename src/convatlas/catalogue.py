@@ -33,7 +33,9 @@ class Network:
     sides: tuple[int, int | None]  # the least and largest images it takes, in pixels; None where there is no limit
     parameters: int
     mult_adds: int  # of convolutions and fully connected layers, one image
-    elsewhere: dict[str, dict[str, Any]] = field(default_factory=dict)  # `library/name` → config fields that differ there
+    elsewhere: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # `library/name` → config fields that differ there
 
     @property
     def rungs(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from convatlas import zoo
+from convatlas import catalogue, zoo
 from convatlas.data import Dataset, Preprocessing, Record, decode, scan
 from convatlas.jobs import images
 from convatlas.jobs.images import Pass, extract_features
@@ -202,6 +202,8 @@ def test_other_weights_of_the_same_name_forward_all(folder: Path, tmp_path: Path
         ("lenet5", {"size": 32, "resize": 32, "channels": 1, "mean": [0.4], "std": [0.3]}, {}),
         ("mobilenet_v1_025", {"size": 64, "resize": 72}, {"padding": "tensorflow", "norm_eps": 1e-3}),
         ("resnet18", {"size": 64, "resize": 64, "fit": "pad"}, {}),
+        ("alexnet_owt", {"size": 64, "resize": 64}, {}),
+        ("nasnet_a_cifar", {"size": 32, "resize": 32}, {}),
     ],
 )
 def test_features_are_those_of_the_plain_network(
@@ -217,9 +219,11 @@ def test_features_are_those_of_the_plain_network(
     with torch.inference_mode():
         inputs = normalised(torch.from_numpy(np.stack(prepared)), p.mean, p.std).contiguous()
         means, deviations = passed.store.means(sha256s), passed.store.deviations(sha256s)
-        assert (tuple(means), tuple(deviations)) == (passed.store.stages, passed.store.stages[:-1])
+        network = catalogue.find(name)
+        assert (tuple(means), tuple(deviations)) == (network.rungs, network.stages[:-1])
         for stage in means:
-            maps = zoo.prefix(model, stage)(inputs).flatten(2).double()
+            maps = zoo.feature(zoo.prefix(model, stage)(inputs)).double()
+            maps = maps[..., None] if maps.ndim == 2 else maps.flatten(2)  # a hidden layer has no maps
             assert (means[stage].dtype, means[stage].shape) == (np.float32, tuple(maps.shape[:2]))
             assert np.abs(means[stage] - maps.mean(2).numpy()).max() <= 1e-5 * maps.abs().max(), stage
             if (
@@ -293,7 +297,7 @@ extract_features(dataset, dataset.records, find_weights(sys.argv[2]), device="cp
 
 
 def test_a_network_s_stages_are_those_of_the_ladder(folder: Path, source: WeightsSource) -> None:
-    assert run(folder, source).store.stages == STAGES
+    assert run(folder, source).store.cuts == STAGES
 
 
 def test_memory_holds_a_bounded_number_of_images(source: WeightsSource, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ QUICK = ("lenet5", "lenet5_modern", "resnet18", "resnet20_cifar", "mobilenet_v1_
 VARIANTS = [
     name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
     for name in zoo.variants()
-    if name != "resnet1202_cifar"  # with random norms its activations exceed what float32 can hold
+    if "1202" not in name  # with random norms its activations exceed what float32 can hold
 ]
 
 

@@ -28,9 +28,15 @@ _WIDTHS = {"100": "1", "075": "0.75", "050": "0.5", "025": "0.25"}
 # Networks without an entry, counted by hand from their neighbours'.
 BY_HAND = {
     # D with 1×1 instead of 3×3 in the third convolution of stages 3 to 5: 8/9 of 256², 512² and 512² nine-weight kernels less
-    "vgg16_c": (138_357_544 - 8 * (256**2 + 2 * 512**2), 15_470_264_320 - 8 * (256**2 * 56**2 + 512**2 * (28**2 + 14**2))),
+    "vgg16_c": (
+        138_357_544 - 8 * (256**2 + 2 * 512**2),
+        15_470_264_320 - 8 * (256**2 * 56**2 + 512**2 * (28**2 + 14**2)),
+    ),
     # 6,624,904 and two auxiliary classifiers of 512 or 528 × 128 + 2 × 128 (norm), 2048 × 1024 + 1024, 1024 × 1000 + 1000
-    "googlenet_bn_aux": (6_624_904 + (512 + 528) * 128 + 4 * 128 + 2 * (2048 * 1024 + 1024 + 1024 * 1000 + 1000), 1_498_376_192),
+    "googlenet_bn_aux": (
+        6_624_904 + (512 + 528) * 128 + 4 * 128 + 2 * (2048 * 1024 + 1024 + 1024 * 1000 + 1000),
+        1_498_376_192,
+    ),
     # option B adds 1×1 projections 16 → 32 and 32 → 64 with their norms
     **{
         f"resnet{depth}_b_cifar": (a + 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64, m + 16 * 32 * 16**2 + 32 * 64 * 8**2)
@@ -50,8 +56,13 @@ DISAGREEMENTS = {
     "preresnet200": ("parameters", 64_666_280 - 128, "the facts' source keeps a norm of 64 maps in the stem besides"),
 }
 VARIANTS = zoo.variants()
-HEAVY = {name for name in VARIANTS if catalogue.find(name).parameters > 30e6 or "1202" in name or "1001" in name}
-LIGHT = [name for name in VARIANTS if name not in HEAVY]
+QUICK = (  # one of each family and kind of block; the slow suite has all
+    *("lenet5", "lenet5_modern", "alexnet", "zfnet", "nin_cifar", "vgg11", "googlenet", "googlenet_bn", "resnet18_v1"),
+    *("resnet20_cifar", "plain20_cifar", "resnet50", "preresnet110_cifar", "wrn_16_8_cifar", "se_resnet18"),
+    *("densenet121", "densenet_40_12_cifar", "fractalnet20_cifar", "mobilenet_v1_025", "mobilenet_v2"),
+    *("mobilenet_v3_small", "nasnet_a_mobile"),
+)
+ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
 
 
 def fact_name(name: str) -> str:
@@ -138,7 +149,7 @@ def obeys_the_chain(name: str, every: int) -> None:
             assert torch.equal(zoo.suffix(model, cut)(before), expected), cut
 
 
-@pytest.mark.parametrize("name", LIGHT)
+@pytest.mark.parametrize("name", QUICK)
 def test_suffix_after_prefix_is_the_network(name: str) -> None:
     obeys_the_chain(name, every=40)
 
@@ -149,7 +160,8 @@ def test_suffix_after_prefix_is_the_network_at_every_cut(name: str) -> None:
     obeys_the_chain(name, every=1)
 
 
-def runs_at_three_sizes(name: str) -> None:
+@pytest.mark.parametrize("name", ALL)
+def test_forward_and_backward_at_three_sizes(name: str) -> None:
     """Forward and backward at its own size and two others; where only one size fits, the error says which."""
     network = catalogue.find(name)
     channels, height, _ = network.input_size
@@ -161,7 +173,9 @@ def runs_at_three_sizes(name: str) -> None:
         logits.sum().backward()
         assert logits.shape == (1, 3)
     if least > 1:
-        with pytest.raises(ValueError, match=rf"takes images with sides (of at least|from) {least}\b.* not {least - 1}×"):
+        with pytest.raises(
+            ValueError, match=rf"takes images with sides (of at least|from) {least}\b.* not {least - 1}×"
+        ):
             model(torch.randn(1, channels, least - 1, least - 1))
     if most:
         with pytest.raises(ValueError, match=rf"from {least} to {most} pixels, not {most + 1}×{most + 1}"):
@@ -170,26 +184,7 @@ def runs_at_three_sizes(name: str) -> None:
         model(torch.randn(1, channels + 1, height, height))
 
 
-QUICK = (  # one of each family and kind of block; all of them are in the slow suite
-    *("lenet5", "lenet5_modern", "alexnet", "zfnet", "nin_cifar", "vgg11", "googlenet", "googlenet_bn", "resnet18_v1"),
-    *("resnet20_cifar", "plain20_cifar", "resnet50", "preresnet110_cifar", "wrn_16_8_cifar", "se_resnet18"),
-    *("densenet121", "densenet_40_12_cifar", "fractalnet20_cifar", "mobilenet_v1_025", "mobilenet_v2"),
-    *("mobilenet_v3_small", "nasnet_a_mobile"),
-)
-
-
-@pytest.mark.parametrize("name", QUICK)
-def test_forward_and_backward_at_three_sizes(name: str) -> None:
-    runs_at_three_sizes(name)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in QUICK])
-def test_forward_and_backward_at_three_sizes_of_all(name: str) -> None:
-    runs_at_three_sizes(name)
-
-
-@pytest.mark.parametrize("name", LIGHT)
+@pytest.mark.parametrize("name", ALL)
 def test_prefix_shares_the_weights(name: str) -> None:
     model, _ = small(name)
     own = {id(p) for key, p in model.named_parameters() if not key.startswith(model.optional or "-")}
@@ -200,7 +195,7 @@ def test_prefix_shares_the_weights(name: str) -> None:
     assert not first & rest
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in HEAVY else n for n in VARIANTS])
+@pytest.mark.parametrize("name", ALL)
 def test_the_gradient_reaches_every_parameter(name: str) -> None:
     model, images = small(name)  # in evaluation mode, as drop-path cuts parameters off
     outputs = model.all_logits(images) if isinstance(model, zoo.googlenet.GoogLeNet) else (model(images),)
@@ -208,7 +203,7 @@ def test_the_gradient_reaches_every_parameter(name: str) -> None:
     assert [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@pytest.mark.parametrize("name", LIGHT)
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("in_channels", [1, 4])
 def test_other_channels_and_no_classifier(name: str, in_channels: int) -> None:
     model, images = small(name, num_classes=0, in_channels=in_channels)
@@ -218,7 +213,7 @@ def test_other_channels_and_no_classifier(name: str, in_channels: int) -> None:
     assert features.ndim == 2
 
 
-@pytest.mark.parametrize("name", LIGHT)
+@pytest.mark.parametrize("name", ALL)
 def test_initialisation_repeats_with_the_seed(name: str) -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)

@@ -16,9 +16,7 @@ from torch import Tensor, nn
 from convatlas import catalogue, zoo
 from convatlas.weights.load import in_layout, load_tensors, to_our_keys
 
-ELSEWHERE = {
-    other: (name, fields) for family in zoo.FAMILIES for other, (name, fields) in family.ELSEWHERE.items()
-}
+ELSEWHERE = {other: (name, fields) for family in zoo.FAMILIES for other, (name, fields) in family.ELSEWHERE.items()}
 
 
 def twice(other: str) -> bool:

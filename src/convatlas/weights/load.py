@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+
 from torch import Tensor
 
 from convatlas import zoo
@@ -78,7 +79,9 @@ def load_tensors(model: zoo.ConvNet, tensors: Mapping[str, Tensor], *, origin: s
     notes: list[str] = []
     if left := [key for key in tensors if key not in own and key.startswith(model.optional)]:
         tensors = {key: tensor for key, tensor in tensors.items() if key not in left}
-        notes.append(f"{origin}: its {left[0].split('.')[0]} part ({len(left)} tensors) is not in this network and was left out.")
+        notes.append(
+            f"{origin}: its {left[0].split('.')[0]} part ({len(left)} tensors) is not in this network and was left out."
+        )
     heads = tuple(f"{path}." for path in model.classifiers)
     wrong = {
         key: (tuple(t.shape), tuple(own[key].shape))

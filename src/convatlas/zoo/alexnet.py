@@ -32,7 +32,9 @@ class AlexNetConfig:
     groups: int = 1  # 2: conv2, conv4 and conv5 see only their own half of the maps
     layout: Literal["alexnet", "owt", "zfnet"] = "alexnet"  # the geometry of conv1 and conv2, see GEOMETRY
     norm: Literal["relu", "pool", "none"] = "relu"  # local response normalisation follows the rectifier or the pooling
-    caffe_norm: bool = False  # Caffe's constants: k = 1 and α divided by n, where the paper has k = 2 and α as it stands
+    caffe_norm: bool = (
+        False  # Caffe's constants: k = 1 and α divided by n, where the paper has k = 2 and α as it stands
+    )
 
 
 VARIANTS = {

@@ -115,7 +115,7 @@ def stage_names(model: ConvNet) -> tuple[str, ...]:
 
 
 def hidden_names(model: ConvNet) -> tuple[str, ...]:
-    """The cuts after the classifier's hidden fully connected layers, `("head.fc6", "head.fc7")` of an AlexNet: further rungs of the ladder."""
+    """The cuts after the classifier's hidden layers, `("head.fc6", "head.fc7")` of an AlexNet: further rungs of the stage ladder."""
     blocks = {f"head.{name}": block for name, block in model.head.named_children()}
     return tuple(
         cut

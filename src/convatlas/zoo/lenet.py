@@ -122,7 +122,7 @@ class LeNet(ConvNet):
             "stage1": sequence(**subsample(6), c3=conv3, squash3=squash()),  # 10×10, 16
             "stage2": sequence(**subsample(16), c5=nn.Conv2d(16, 120, 5), squash5=squash()),  # 1×1, 120
         }
-        head: dict[str, nn.Module] = {"flatten": nn.Flatten(), "f6": nn.Linear(120, 84), "squash6": squash()}
+        head: dict[str, nn.Module] = {"flatten": nn.Flatten(), "f6": sequence(fc=nn.Linear(120, 84), squash=squash())}
         if num_classes:
             head["fc"] = ClassCodes(84, num_classes) if config.original else nn.Linear(84, num_classes)
         super().__init__(stages, head)

@@ -43,9 +43,7 @@ class MobileNetV3Config:
 VARIANTS = {"mobilenet_v3_large": MobileNetV3Config(), "mobilenet_v3_small": MobileNetV3Config(size="small")}
 ELSEWHERE = {
     **{f"torchvision/{name}": (name, {}) for name in VARIANTS},
-    **{
-        f"timm/mobilenetv3_{size}_100": (f"mobilenet_v3_{size}", {"norm_eps": 1e-5}) for size in ("large", "small")
-    },
+    **{f"timm/mobilenetv3_{size}_100": (f"mobilenet_v3_{size}", {"norm_eps": 1e-5}) for size in ("large", "small")},
     **{
         f"timm/tf_mobilenetv3_{size}_100": (f"mobilenet_v3_{size}", {"padding": "tensorflow"})
         for size in ("large", "small")
@@ -84,12 +82,16 @@ HIDDEN = {"large": 1280, "small": 1024}  # units of the classifier's hidden laye
 def keys(config: MobileNetV3Config) -> dict[str, dict[str, str | tuple[str, tuple[int, int]]]]:
     """How other libraries name these parameters: torchvision counts blocks and layers through, timm counts blocks by group."""
     tv: dict[str, str | tuple[str, tuple[int, int]]] = {
-        **{"features.0.0": "stages.stem.conv", "features.0.1": "stages.stem.norm"},
-        **{"classifier.0": "head.fc1.fc", "classifier.3": "head.fc"},
+        "features.0.0": "stages.stem.conv",
+        "features.0.1": "stages.stem.norm",
+        "classifier.0": "head.fc1.fc",
+        "classifier.3": "head.fc",
     }
     timm: dict[str, str | tuple[str, tuple[int, int]]] = {
-        **{"conv_stem": "stages.stem.conv", "bn1": "stages.stem.norm"},
-        **{"conv_head": ("head.fc1.fc", (1, 1)), "classifier": "head.fc"},  # conv_head is a convolution there
+        "conv_stem": "stages.stem.conv",
+        "bn1": "stages.stem.norm",
+        "conv_head": ("head.fc1.fc", (1, 1)),
+        "classifier": "head.fc",  # conv_head is a convolution there
     }
     number, group_number, channels = 0, 0, 16
     stages = STAGES[config.size]
@@ -168,9 +170,7 @@ class Bneck(nn.Module):
         super().__init__()
         wide, act = row.wide, row.activation
         self.expand = _conv(c_in, wide, 1, activation=act, config=config) if wide != c_in else nn.Identity()
-        self.depthwise = _conv(
-            wide, wide, row.kernel, stride=row.stride, groups=wide, activation=act, config=config
-        )
+        self.depthwise = _conv(wide, wide, row.kernel, stride=row.stride, groups=wide, activation=act, config=config)
         self.gate = Gate(wide) if row.gate else nn.Identity()
         self.project = _conv(wide, row.maps, 1, activation="none", config=config)
         self.residual = row.stride == 1 and c_in == row.maps

@@ -3,7 +3,7 @@ https://arxiv.org/abs/1707.07012
 
 A search on CIFAR-10 chose two cells, one that keeps the side of its maps and one that halves it; networks for any data are stacks of
 them. A cell reads the outputs of the two cells before it and makes five sums of two operations each, every one a separable convolution
-(applied twice), a pooling or nothing. So what flows through the stages is a pair (previous, current), and a cut's activation is its current.
+(applied twice), a pooling or nothing. What flows through the stages is a pair (previous, current), and a cut's activation is its current.
 
 NASNet-A (N @ P): N normal cells between reductions, P maps at the end. As the authors' code, with average pooling at the border as in
 the released PyTorch weights (padding counts there when it strides).
@@ -243,7 +243,9 @@ class NASNet(ConvNet):
         super().__init__(stages, pooled_classifier(current, num_classes, dropout=config.dropout))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")  # TensorFlow's variance scaling
+                nn.init.kaiming_normal_(
+                    module.weight, mode="fan_in", nonlinearity="relu"
+                )  # TensorFlow's variance scaling
             elif isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
@@ -284,9 +286,15 @@ def keys(config: NASNetConfig) -> dict[str, dict[str, str]]:
                 theirs = f"cell_stem_{s - 1}" if s <= 2 else f"reduction_cell_{s - 3}"
             else:
                 theirs, count = f"cell_{count}", count + 1
-            table |= {f"{theirs}.conv_1x1.conv": f"{ours}.current.conv", f"{theirs}.conv_1x1.bn": f"{ours}.current.norm"}
+            table |= {
+                f"{theirs}.conv_1x1.conv": f"{ours}.current.conv",
+                f"{theirs}.conv_1x1.bn": f"{ours}.current.norm",
+            }
             if before == "reduction":
-                table |= {f"{theirs}.path_1.conv": f"{ours}.previous.even", f"{theirs}.path_2.conv": f"{ours}.previous.odd"}
+                table |= {
+                    f"{theirs}.path_1.conv": f"{ours}.previous.even",
+                    f"{theirs}.path_2.conv": f"{ours}.previous.odd",
+                }
                 table[f"{theirs}.final_path_bn"] = f"{ours}.previous.norm"
             elif before:
                 table[f"{theirs}.conv_prev_1x1.conv"] = f"{ours}.previous.conv"

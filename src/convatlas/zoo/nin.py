@@ -21,7 +21,9 @@ FAMILY, YEAR = "NiN", 2013
 class NiNConfig:
     """What tells one Network in Network from another."""
 
-    blocks: tuple[tuple[int, int, int], ...]  # maps of each block's convolution and two 1×1; the last of all is one map a class
+    blocks: tuple[
+        tuple[int, int, int], ...
+    ]  # maps of each block's convolution and two 1×1; the last of all is one map a class
     kernels: tuple[int, ...]  # of each block's convolution
     imagenet: bool = False  # stride 4 in the first convolution and max pooling throughout
 
@@ -29,7 +31,9 @@ class NiNConfig:
 VARIANTS = {
     "nin_cifar": NiNConfig(blocks=((192, 160, 96), (192, 192, 192), (192, 192, 10)), kernels=(5, 5, 3)),
     "nin_imagenet": NiNConfig(
-        blocks=((96, 96, 96), (256, 256, 256), (384, 384, 384), (1024, 1024, 1000)), kernels=(11, 5, 3, 3), imagenet=True
+        blocks=((96, 96, 96), (256, 256, 256), (384, 384, 384), (1024, 1024, 1000)),
+        kernels=(11, 5, 3, 3),
+        imagenet=True,
     ),
 }
 ELSEWHERE: dict[str, tuple[str, dict[str, object]]] = {}

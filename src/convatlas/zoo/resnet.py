@@ -33,7 +33,9 @@ class ResNetConfig:
     inner: int = 64  # maps inside a bottleneck of stage1, doubled likewise; ResNeXt and wide nets have more
     groups: int = 1  # of the bottleneck's 3×3: ResNeXt's cardinality
     cifar: bool = False  # 3×3 stem at full resolution instead of 7×7 stride 2 and max pooling
-    shortcut: Literal["A", "B", "none"] = "B"  # where shapes change: zero padding or a 1×1 projection; none: a plain net
+    shortcut: Literal["A", "B", "none"] = (
+        "B"  # where shapes change: zero padding or a 1×1 projection; none: a plain net
+    )
     stride_at: Literal["3x3", "1x1"] = "3x3"  # of a bottleneck: v1.5, as in the released weights, or the paper's v1
 
 

@@ -29,7 +29,9 @@ class SENetConfig:
     """What tells one SENet from another."""
 
     blocks: tuple[int, int, int, int]  # how many in each stage
-    kind: Literal["basic", "bottleneck", "senet154"] = "bottleneck"  # of block and, for the last, of stem and projections
+    kind: Literal["basic", "bottleneck", "senet154"] = (
+        "bottleneck"  # of block and, for the last, of stem and projections
+    )
     inner: int = 64  # maps of the 3×3 in a bottleneck of stage1; every stage doubles it
     groups: int = 1  # of that 3×3
     stride_at: Literal["3x3", "1x1"] = "3x3"  # of a bottleneck that strides
@@ -66,12 +68,16 @@ def keys(config: SENetConfig) -> dict[str, dict[str, str]]:
         f"{block}.downsample.1": f"{ours}.shortcut.norm",
     }
     legacy = {
-        **{"layer0.conv{i}": "stages.stem.conv{i}", "layer0.bn{i}": "stages.stem.norm{i}", "last_linear": "head.fc"},
+        "layer0.conv{i}": "stages.stem.conv{i}",
+        "layer0.bn{i}": "stages.stem.norm{i}",
+        "last_linear": "head.fc",
         **table,
         f"{block}.se_module.fc{{i}}": f"{ours}.gate.fc{{i}}",
     }
     timm = {
-        **{"conv{i}": "stages.stem.conv{i}", "bn{i}": "stages.stem.norm{i}", "fc": "head.fc"},
+        "conv{i}": "stages.stem.conv{i}",
+        "bn{i}": "stages.stem.norm{i}",
+        "fc": "head.fc",
         **table,
         f"{block}.se.fc{{i}}": f"{ours}.gate.fc{{i}}",
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ LARGEST = 512  # the largest side that is tried
 
 
 def side_range(model: ConvNet) -> tuple[int, int | None]:
-    """The least and the largest side in pixels of the square images that the network takes; None for the largest where there is no limit."""
+    """The least and the largest side in pixels of the square images that the network takes; None where there is no largest."""
     twin, channels = _twin(model)
 
     def takes(side: int) -> bool:
@@ -52,8 +52,9 @@ def _border(outside: int, inside: int, takes: Callable[[int], bool]) -> int:
 def _twin(model: ConvNet) -> tuple[nn.Module, int]:
     """The same network without weights, and its number of input channels."""
     channels = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
+    family: Any = type(model)
     with torch.device("meta"):
-        twin = type(model)(model.config, num_classes=2, in_channels=channels).eval()
+        twin = family(model.config, num_classes=2, in_channels=channels).eval()
     return nn.Sequential(twin.stages, twin.head), channels
 
 

@@ -46,7 +46,7 @@ class ProbeNet(nn.Module):
 
 
 def pooled(activation: Tensor) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n c"]]:
-    """The mean and the standard deviation (of the population) of each map of (n, c, h, w); units of a hidden layer (n, c) as they are, and 0.
+    """The mean and the standard deviation (of the population) of each map of (n, c, h, w); hidden units (n, c) as they are, and 0.
 
     Centred before squaring: E[x²] - E[x]² would lose the digits of maps that hardly vary, which weak regularisation then amplifies.
     `torch.std` is as exact and takes five times as long.
