@@ -84,7 +84,7 @@ def compute() -> list[Network]:
     rows: list[Network] = []
     for name in zoo.variants():
         family = zoo.family_of(name)
-        size, num_classes = family.native(zoo.config_of(name))
+        size, num_classes = zoo.native(name)
         with torch.device("meta"):
             model = zoo.build(name, num_classes=num_classes, in_channels=size[0]).eval()
             with FlopCounterMode(display=False) as counter:

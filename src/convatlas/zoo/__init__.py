@@ -48,6 +48,7 @@ __all__ = [
     "feature",
     "hidden_names",
     "iter_cuts",
+    "native",
     "prefix",
     "side_range",
     "stage_names",
@@ -73,6 +74,11 @@ def family_of(name: str) -> ModuleType:
 def config_of(name: str) -> Any:
     """The config of the variant `name`, a frozen dataclass of its family."""
     return family_of(name).VARIANTS[name]
+
+
+def native(name: str) -> tuple[tuple[int, int, int], int]:
+    """The paper's input (channels, height, width) and number of classes."""
+    return family_of(name).native(config_of(name))
 
 
 def build(name: str, *, num_classes: int = 1000, in_channels: int = 3, config: Any = None) -> ConvNet:
