@@ -15,10 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from convatlas.zoo.blocks import sequence
+from convatlas.zoo.blocks import Hidden, sequence
 from convatlas.zoo.convnet import ConvNet
 
 FAMILY, YEAR = "AlexNet", 2012
@@ -74,19 +73,6 @@ def native(config: AlexNetConfig) -> tuple[tuple[int, int, int], int]:
     return (3, side, side), 1000
 
 
-class FullyConnected(nn.Module):
-    """A hidden layer of the classifier: dropout at its output as the papers have it, or at its input as torchvision does."""
-
-    def __init__(self, c_in: int, c_out: int, *, dropout_first: bool) -> None:
-        super().__init__()
-        self.fc = nn.Linear(c_in, c_out)
-        self.dropout = nn.Dropout(0.5)
-        self.dropout_first = dropout_first
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.fc(self.dropout(x))) if self.dropout_first else self.dropout(F.relu(self.fc(x)))
-
-
 def _normalisation(config: AlexNetConfig) -> nn.Module:
     """x / (k + α Σ x²)^β over n = 5 neighbouring maps, β = 0.75 (section 3.3); PyTorch divides α by n, so the paper's is multiplied."""
     if config.caffe_norm:
@@ -132,8 +118,9 @@ class AlexNet(ConvNet):
             "pool5": nn.MaxPool2d(3, 2),
             **({"resize": nn.AdaptiveAvgPool2d(6)} if owt else {}),
             "flatten": nn.Flatten(),
-            "fc6": FullyConnected(m5 * 6 * 6, 4096, dropout_first=owt),
-            "fc7": FullyConnected(4096, 4096, dropout_first=owt),
+            # dropout at a hidden layer's output as the papers have it; torchvision has it at the input
+            "fc6": Hidden(m5 * 6 * 6, 4096, dropout=0.5, dropout_first=owt),
+            "fc7": Hidden(4096, 4096, dropout=0.5, dropout_first=owt),
         }
         if num_classes:
             head["fc8"] = nn.Linear(4096, num_classes)

@@ -23,6 +23,24 @@ def pooled_classifier(channels: int, num_classes: int, *, dropout: float = 0.0) 
     return head
 
 
+class Hidden(nn.Module):
+    """A hidden layer of a classifier: (n, c_in) to (n, c_out), with dropout in training at its output or, as some have it, its input."""
+
+    def __init__(
+        self, c_in: int, c_out: int, *, dropout: float, activation: nn.Module | None = None, dropout_first: bool = False
+    ) -> None:
+        super().__init__()
+        self.fc = nn.Linear(c_in, c_out)
+        self.activation = activation or nn.ReLU()
+        self.dropout = nn.Dropout(dropout)
+        self.dropout_first = dropout_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.dropout_first:
+            return self.activation(self.fc(self.dropout(x)))
+        return self.dropout(self.activation(self.fc(x)))
+
+
 class SamePadConv2d(nn.Conv2d):
     """A convolution padded as TensorFlow's "same": the output has ceil(side / stride) pixels, the odd pixel of padding comes last."""
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convatlas.zoo.blocks import SamePadConv2d, sequence
+from convatlas.zoo.blocks import Hidden, SamePadConv2d, sequence
 from convatlas.zoo.convnet import ConvNet
 
 FAMILY, YEAR = "MobileNet V3", 2019
@@ -180,18 +180,6 @@ class Bneck(nn.Module):
         return x + y if self.residual else y
 
 
-class Hidden(nn.Module):
-    """The classifier's hidden layer."""
-
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__()
-        self.fc = nn.Linear(c_in, c_out)
-        self.dropout = nn.Dropout(0.2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(F.hardswish(self.fc(x)))
-
-
 class MobileNetV3(ConvNet):
     """MobileNet V3, large or small, of width 1."""
 
@@ -209,7 +197,7 @@ class MobileNetV3(ConvNet):
             if s == len(table):
                 blocks["last"] = _conv(channels, 6 * channels, 1, activation="hardswish", config=config)
             stages[f"stage{s}"] = nn.Sequential(blocks)
-        hidden = Hidden(6 * channels, HIDDEN[config.size])
+        hidden = Hidden(6 * channels, HIDDEN[config.size], dropout=0.2, activation=nn.Hardswish())
         head: dict[str, nn.Module] = {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc1": hidden}
         if num_classes:
             head["fc"] = nn.Linear(HIDDEN[config.size], num_classes)

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
+from convatlas.zoo.blocks import Hidden
 from convatlas.zoo.convnet import ConvNet
 
 FAMILY, YEAR = "VGG", 2014
@@ -70,18 +70,6 @@ def native(config: VGGConfig) -> tuple[tuple[int, int, int], int]:
     return (3, 224, 224), 1000
 
 
-class FullyConnected(nn.Module):
-    """A hidden layer of the classifier, with dropout in training."""
-
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__()
-        self.fc = nn.Linear(c_in, c_out)
-        self.dropout = nn.Dropout(0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(F.relu(self.fc(x)))
-
-
 class VGG(ConvNet):
     """VGG in one of the paper's configurations A (11), B (13), C, D (16) and E (19)."""
 
@@ -107,8 +95,8 @@ class VGG(ConvNet):
             "pool5": nn.MaxPool2d(2),
             "resize": nn.AdaptiveAvgPool2d(7),  # nothing to do at 224; torchvision's way to take other sizes
             "flatten": nn.Flatten(),
-            "fc6": FullyConnected(512 * 7 * 7, 4096),
-            "fc7": FullyConnected(4096, 4096),
+            "fc6": Hidden(512 * 7 * 7, 4096, dropout=0.5),
+            "fc7": Hidden(4096, 4096, dropout=0.5),
         }
         if num_classes:
             head["fc8"] = nn.Linear(4096, num_classes)
