@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from convatlas import catalogue, zoo
-from convatlas.cards import _FILE, PAGE, Card, card, page
+from convatlas.cards import PAGE, PAPERS, Card, card, page
 from convatlas.errors import ConvAtlasError
 
-CLAIMED: dict[str, Any] = json.loads(_FILE.read_text(encoding="utf-8"))
+CLAIMED: dict[str, Any] = json.loads(PAPERS.read_text(encoding="utf-8"))
 NETWORKS = catalogue.networks()
 MEANS = ("checked", "library metadata", "paper, from memory", "paper's figure, checked", "top-1 checked")
 UNITS = {"": 1, "M": 1e6, "million": 1e6, "billion": 1e9, "× 10⁹": 1e9}

@@ -16,7 +16,7 @@ from typing import Any
 
 from convatlas.catalogue import Network, find, networks
 
-_FILE = Path(__file__).parent / "zoo/papers.json"
+PAPERS = Path(__file__).parent / "zoo/papers.json"
 PAGE = Path(__file__).parent.parent.parent / "docs/zoo.md"
 
 
@@ -66,9 +66,10 @@ class Card:
     def best(self) -> Result | None:
         """The lowest published error of this network alone, on its own data set; whatever the protocol, so read that too."""
         own = [r for r in self.results if not r.of and r.dataset == self.results[0].dataset]
-        by_top1 = bool(own) and own[0].top1_error is not None
+        by_top1 = bool(own) and own[0].top1_error is not None  # GoogLeNet's paper prints top-5 alone
         errors = [(r.top1_error if by_top1 else r.top5_error, r) for r in own]
-        return min(((e, r) for e, r in errors if e is not None), key=lambda pair: pair[0], default=(None, None))[1]
+        known = [(error, result) for error, result in errors if error is not None]
+        return min(known, key=lambda pair: pair[0])[1] if known else None
 
     @property
     def counts(self) -> str:
@@ -106,15 +107,13 @@ class Card:
                 ("published", self.counts),
                 ("elsewhere", self.elsewhere or "in neither torchvision nor timm"),
             ],
-            "cuts and their activations": [
-                (cut, _times(shape)) for cut, shape in zip(n.rungs, n.shapes, strict=True)
-            ],
+            "cuts and their activations": [(cut, _times(shape)) for cut, shape in zip(n.rungs, n.shapes, strict=True)],
             "published errors, top-1 / top-5 in %": [
                 (r.figures, f"{r.dataset}, {r.protocol}{f', of {r.of}' if r.of else ''} [{r.basis}]")
                 for r in self.results
             ]
             or [("–", "none that we know of")],
-        }  # fmt: skip
+        }
 
     def markdown(self) -> str:
         """The card as a section of Markdown."""
@@ -140,7 +139,7 @@ class Card:
 
 @cache
 def _papers() -> dict[str, dict[str, Any]]:
-    return json.loads(_FILE.read_text(encoding="utf-8"))
+    return json.loads(PAPERS.read_text(encoding="utf-8"))
 
 
 def card(name: str) -> Card:
