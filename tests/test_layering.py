@@ -25,6 +25,7 @@ PARTS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "cache": (set(), set()),
     "catalogue": ({"zoo"}, {"torch"}),  # only to compute itself: see below
+    "cards": (set(), set()),
     "zoo": (set(), {"torch", "jaxtyping"}),
     "data": (set(), {"numpy", "PIL", "simplejpeg"}),
     "metrics": (set(), {"numpy"}),
@@ -37,7 +38,7 @@ PARTS: dict[str, tuple[set[str], set[str]]] = {
         {"", "zoo", "data", "metrics", "weights", "bundle", "train", "transfer", "report"},
         {"torch", "numpy", "PIL", "sklearn"},
     ),
-    "cli": ({"", "data", "weights", "bundle", "train", "transfer", "jobs", "report"}, {"typer", "rich"}),
+    "cli": ({"", "cards", "data", "weights", "bundle", "train", "transfer", "jobs", "report"}, {"typer", "rich"}),
 }
 # Parts of parts that are held to less: the closed-form probe is arithmetic and knows neither torch nor images.
 NARROWER: dict[str, tuple[set[str], set[str]]] = {
@@ -45,7 +46,7 @@ NARROWER: dict[str, tuple[set[str], set[str]]] = {
     "transfer/ridge.py": (set(), {"numpy"}),
 }
 # What a command may load before it has found out that it needs torch.
-LIGHT = ("catalogue", "cache", "data", "metrics", "report", "cli", "jobs", "transfer", "weights.source")
+LIGHT = ("catalogue", "cards", "cache", "data", "metrics", "report", "cli", "jobs", "transfer", "weights.source")
 HEAVY = [
     "torchvision",
     "timm",
@@ -234,7 +235,18 @@ except SystemExit as leaving:
 
 
 @pytest.mark.parametrize(
-    "command", ["list", "list resnet* --json", "--help", "fit --help", "--version", "cache show", "check"]
+    "command",
+    [
+        "list",
+        "list resnet* --json",
+        "show resnet50",
+        "show lenet5 --json",
+        "--help",
+        "fit --help",
+        "--version",
+        "cache show",
+        "check",
+    ],
 )
 def test_commands_that_compute_nothing_import_no_torch(command: str, tmp_path: Path) -> None:
     arguments: list[str | Path] = [*command.split()]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convatlas.bundle.load import Classifier, Prediction, load
+    from convatlas.cards import Card, card
     from convatlas.catalogue import names
     from convatlas.data import Dataset, scan
     from convatlas.errors import ConvAtlasError
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "convatlas.bundle.load": ("Classifier", "Prediction", "load"),
+    "convatlas.cards": ("Card", "card"),
     "convatlas.catalogue": ("names",),
     "convatlas.data": ("Dataset", "scan"),
     "convatlas.errors": ("ConvAtlasError",),
@@ -44,6 +46,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names_ in _HOMES.items() for name in names_}
 
 __all__ = [
+    "Card",
     "Classifier",
     "ConvAtlasError",
     "ConvNet",
@@ -51,6 +54,7 @@ __all__ = [
     "EvaluateResult",
     "FitResult",
     "Prediction",
+    "card",
     "check",
     "create",
     "evaluate",

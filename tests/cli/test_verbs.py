@@ -72,7 +72,7 @@ VERBS = dict(commands())
 
 def test_the_verbs() -> None:
     assert {" ".join(words) for words in VERBS} >= {
-        "list", "check", "fit", "predict", "evaluate", "pack", "demo", "cache show", "cache prune",
+        "list", "show", "check", "fit", "predict", "evaluate", "pack", "demo", "cache show", "cache prune",
     }  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def test_the_version(run: Run) -> None:
     [
         (), ("fitt",), ("fit",), ("fit", "a", "b"), ("fit", "a", "--depth", "3"), ("fit", "a", "--seed", "one"),
         ("fit", "a", "--seed", "-1"),
-        ("fit", "a", "--device", "tpu"), ("fit", "a", "--class-weights", "some"), ("predict",), ("predict", "a"),
+        ("fit", "a", "--device", "tpu"), ("fit", "a", "--class-weights", "some"), ("predict",), ("predict", "a"), ("show",),
         ("predict", "a", "b", "--top", "0"), ("evaluate", "a"), ("pack", "lenet5", "--out", "x"), ("pack", "lenet5", "--weights", "x"),
         ("cache",), ("cache", "burn"),
     ],
@@ -138,6 +138,8 @@ def test_wrong_usage_is_status_2(run: Run, words: tuple[str, ...]) -> None:
             ("pack", "--weights", "{weights}", "--out", "{tmp}/m", "--classes", "{tmp}/absent"),
             "{tmp}/absent: cannot be read",
         ),
+        (("show", "resnet5O"), "unknown model 'resnet5O'; did you mean 'resnet50'?"),
+        (("show", "xyz"), "`convatlas list` shows what there is"),
         (("cache", "prune", "--limit", "plenty"), "'plenty' is not a size"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -175,6 +177,19 @@ def test_list_takes_a_pattern(run: Run, pattern: str, count: int) -> None:
     if pattern != "*":
         assert len(outcome.json["networks"]) == count
     assert len(run("list", pattern).out.splitlines()) == 1 + len(catalogue.names(pattern))
+
+
+@pytest.mark.parametrize("name", catalogue.networks())
+def test_show_shows_the_card_of_every_network(run: Run, name: str) -> None:
+    outcome = run("show", name)
+    assert (outcome.code, outcome.err) == (0, "")
+    one = convatlas.card(name)
+    said = " ".join(outcome.out.split())
+    for pairs in one.sections().values():
+        for label, text in pairs:
+            assert f"{label} {text}" in said
+    assert max(map(len, outcome.out.splitlines())) <= 110
+    assert run("show", name, "--json").json == json.loads(json.dumps(one.to_json()))
 
 
 def test_check_of_sound_data_is_status_0(run: Run, photos: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -58,6 +59,22 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequen
         ).rstrip()
 
     return "\n".join(set_line(line) for line in lines)
+
+
+def pairs_text(pairs: Sequence[tuple[str, str]], *, width: int = 110) -> str:
+    """Labels in a column of their own, each with its text beside it, wrapped to `width`."""
+    indent = 4 + max(len(label) for label, _ in pairs)
+    return "\n".join(
+        textwrap.fill(
+            text,
+            width,
+            initial_indent=f"  {label}".ljust(indent),
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for label, text in pairs
+    )
 
 
 def percent(value: float | None) -> str:

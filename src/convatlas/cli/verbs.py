@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convatlas.cli.output import percent, problems_text, progress_bars, put_json, say, table
+from convatlas.cli.output import pairs_text, percent, problems_text, progress_bars, put_json, say, table
 from convatlas.errors import ConvAtlasError
 
 app = typer.Typer(
@@ -92,6 +92,20 @@ def list_(
         for n in found
     ]
     print(table(("name", "family", "input", "classes", "parameters", "mult-adds"), rows, right=(3, 4, 5)))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="The network (`convatlas list` shows all).")], json: Json = False
+) -> None:
+    """Show a network's card: its paper, what distinguishes ours, sizes, cuts, and published errors with how we know them."""
+    from convatlas.cards import card
+
+    found = card(name)
+    if json:
+        put_json(found.to_json())
+    else:
+        print("\n\n".join(f"{heading}\n{pairs_text(pairs)}" for heading, pairs in found.sections().items()))
 
 
 @app.command()
