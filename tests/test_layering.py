@@ -27,6 +27,7 @@ PARTS: dict[str, tuple[set[str], set[str]]] = {
     "catalogue": ({"zoo"}, {"torch"}),  # only to compute itself: see below
     "cards": (set(), set()),
     "zoo": (set(), {"torch", "jaxtyping"}),
+    "analysis": (set(), {"torch"}),
     "data": (set(), {"numpy", "PIL", "simplejpeg"}),
     "metrics": (set(), {"numpy"}),
     "report": (set(), {"altair", "jinja2", "markupsafe", "vl_convert"}),

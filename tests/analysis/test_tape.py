@@ -1,0 +1,130 @@
+"""The tape holds what ran, where, on which values; and the model is left as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convatlas import zoo
+from convatlas.analysis.tape import Tape, UnrunnableError, Value, record
+
+
+def kinds(tape: Tape) -> list[str]:
+    return [op.kind.removeprefix("aten.") for op in tape.ops]
+
+
+class Shared(nn.Module):
+    """One convolution called twice, a functional one, and a sum in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.weight = nn.Parameter(torch.randn(2, 4, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(self.conv(x))
+        y += x
+        return F.conv2d(y, self.weight)
+
+
+def test_shared_modules_and_functional_calls_are_seen_as_they_run() -> None:
+    tape = record(Shared(), torch.empty(1, 4, 8, 8))
+    assert kinds(tape) == ["convolution", "convolution", "add_", "convolution"]
+    assert [tape.calls[op.call].path for op in tape.ops] == ["conv", "conv", "", ""]
+    assert [call.path for call in tape.calls] == ["", "conv", "conv"]
+    assert {name: value.shape for name, value in tape.state.items()} == {
+        "weight": (2, 4, 1, 1),
+        "conv.weight": (4, 4, 3, 3),
+    }
+    assert tape.outputs[0].shape == (1, 2, 8, 8)
+    assert tape.tensors == "meta"
+
+
+def test_an_operation_in_place_makes_a_new_value_of_the_same_memory() -> None:
+    tape = record(Shared(), torch.empty(1, 4, 8, 8))
+    second, added = tape.ops[1].makes[0], tape.ops[2].makes[0]
+    assert added.number != second.number
+    assert added.storage == second.storage
+    assert tape.ops[3].reads[0] == added
+
+
+class ThroughAView(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        y[:, :1].zero_()  # writes into y through a view of it
+        return y + 1
+
+
+def test_what_is_written_through_a_view_is_read_by_who_reads_the_base() -> None:
+    tape = record(ThroughAView(), torch.empty(1, 3, 4, 4))
+    written = next(op for op in tape.ops if op.kind == "aten.zero_").makes[0]
+    assert written in next(op for op in tape.ops if op.kind == "aten.add").reads
+
+
+@pytest.mark.parametrize("name", ["resnet20_cifar", "googlenet_bn", "nasnet_a_cifar", "lenet5", "densenet_40_12_cifar"])
+def test_every_value_is_made_before_it_is_read(name: str) -> None:
+    size, classes = zoo.native(name)
+    tape = record(zoo.build(name, num_classes=classes, in_channels=size[0]), torch.empty(2, *size))
+    known = {v.number for v in (*tape.state.values(), *tape.inputs)}
+    for op in tape.ops:
+        assert all(v.number in known or v.origin == "constant" for v in op.reads), op.kind
+        known |= {v.number for v in op.makes}
+    assert tape.outputs[0].shape == (2, classes)
+    assert all(call.finished for call in tape.calls)
+    assert tape.trainable == {
+        key for key, _ in zoo.build(name, num_classes=classes, in_channels=size[0]).named_parameters()
+    }
+
+
+class Choosing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.sum() > 0 else x
+
+
+def test_control_flow_on_data_runs_on_real_tensors() -> None:
+    tape = record(Choosing(), torch.ones(1, 3))
+    assert tape.tensors == "real"
+    assert "mul" in kinds(tape)
+
+
+class Nested(nn.Module):
+    def forward(self, first: Tensor, *, more: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        return first + more["a"], {"b": more["a"] * 2}
+
+
+def test_inputs_and_outputs_of_any_structure() -> None:
+    tape = record(Nested(), torch.empty(2, 3), more={"a": torch.empty(3)})
+    assert [v.shape for v in tape.inputs] == [(2, 3), (3,)]
+    assert [v.shape for v in tape.outputs] == [(2, 3), (3,)]
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout())
+    model[2].eval()
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    record(model, torch.empty(1, 3, 8, 8))
+    assert [module.training for module in model] == [True, True, False]
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert all(p.device.type == "cpu" for p in model.parameters())
+
+
+def test_where_shapes_do_not_fit_both_layers_are_named() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(nn.Conv2d(9, 8, 3)))
+    with pytest.raises(
+        UnrunnableError, match=r"after 0 \(Conv2d\) gave 1×8×6×6, 1\.0 \(Conv2d\) cannot take 1×8×6×6: .*9 channels"
+    ):
+        record(model, torch.empty(1, 3, 8, 8))
+
+
+def test_a_module_without_forward_says_so() -> None:
+    with pytest.raises(UnrunnableError, match='Module .* is missing the required "forward" function'):
+        record(nn.Module(), torch.empty(1))
+
+
+def test_sizes_of_values() -> None:
+    value = Value(0, (2, 3, 4), torch.float16, 0, "made")
+    assert (value.elements, value.bytes_) == (24, 48)
+    assert Value(0, (), torch.float32, 0, "made").elements == 1
