@@ -1,0 +1,131 @@
+"""Costs against torch's own counter and against arithmetic by hand; nothing is counted 0 in silence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from convatlas import catalogue, zoo
+from convatlas.analysis.cost import Layer, layers, total
+from convatlas.analysis.tape import record
+
+QUICK = (
+    "lenet5",
+    "alexnet",
+    "vgg11",
+    "googlenet",
+    "resnet50",
+    "preresnet110_cifar",
+    "densenet121",
+    "fractalnet20_cifar",
+)
+QUICK += ("mobilenet_v1_025", "mobilenet_v3_small", "se_resnet50", "nasnet_a_mobile", "nin_imagenet", "senet154")
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in zoo.variants()])
+def test_the_zoo_s_totals_are_the_catalogue_s_and_complete(name: str) -> None:
+    size, classes = zoo.native(name)
+    with torch.device("meta"):
+        model = zoo.build(name, num_classes=classes, in_channels=size[0])
+    tape = record(model, torch.empty(1, *size, device="meta"))
+    found, network = total(tape.ops), catalogue.find(name)
+    assert found.mult_adds == network.mult_adds
+    assert (found.status, dict(found.uncounted)) == ("complete", {})
+    assert found.flops > 2 * found.mult_adds
+    rows = layers(tape)
+    assert sum(row.parameters for row in rows) + _not_called(model, rows) == network.parameters
+    assert sum(row.cost.mult_adds for row in rows) == found.mult_adds
+    assert sum(row.cost.flops for row in rows) == found.flops
+
+
+def _not_called(model: nn.Module, rows: list[Layer]) -> int:
+    """Parameters of modules that a forward pass does not reach: GoogLeNet's auxiliary classifiers."""
+    called = {row.path for row in rows}
+    return sum(p.numel() for key, p in model.named_parameters() if key.rpartition(".")[0] not in called)
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = nn.MultiheadAttention(32, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inside(x, x, x, need_weights=False)[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (
+            nn.Sequential(nn.Conv2d(3, 8, 5, stride=2, padding=1, groups=1), nn.ConvTranspose2d(8, 4, 3, stride=2)),
+            (2, 3, 17, 17),
+        ),
+        (nn.Sequential(nn.Conv1d(4, 8, 3, dilation=2, groups=2), nn.Flatten(), nn.Linear(8 * 12, 5)), (3, 4, 16)),
+        (nn.Conv3d(2, 6, 3, padding=1, bias=False), (1, 2, 5, 6, 7)),
+        (Attention(), (2, 9, 32)),
+        (nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), (2, 7, 16)),
+        (nn.LSTM(5, 6, num_layers=2), (4, 2, 5)),
+    ],
+)
+def test_mult_adds_are_half_of_what_torch_s_counter_says(model: nn.Module, shape: tuple[int, ...]) -> None:
+    inputs = torch.randn(*shape)
+    found = total(record(model, inputs).ops)
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval().to("meta")(
+            inputs.to("meta")
+        )  # on the CPU a transformer takes a fused path that the counter does not see
+    assert found.mult_adds == counter.get_total_flops() // 2 > 0
+    assert found.status == "complete"
+
+
+@pytest.mark.parametrize(
+    ("module", "flops"),
+    [
+        (nn.ReLU(), 2 * 4 * 8 * 8),
+        (nn.MaxPool2d(3, 2), 9 * 2 * 4 * 3 * 3),
+        (nn.AvgPool2d(2), 4 * 2 * 4 * 4 * 4),
+        (nn.AdaptiveAvgPool2d(1), 2 * 4 * 8 * 8),
+        (nn.BatchNorm2d(4), 2 * 2 * 4 * 8 * 8),
+        (nn.Conv2d(4, 6, 3, bias=True), 2 * (2 * 6 * 6 * 6) * (4 * 9)),
+        (nn.Flatten(), 0),
+        (nn.Dropout(), 0),
+        (nn.Identity(), 0),
+        (nn.ZeroPad2d(2), 0),
+        (nn.Hardswish(), 5 * 2 * 4 * 8 * 8),
+    ],
+)
+def test_flops_are_those_of_the_definition(module: nn.Module, flops: int) -> None:
+    found = total(record(module, torch.empty(2, 4, 8, 8)).ops)
+    assert found.flops == flops
+    assert found.status == "complete"
+
+
+class Unusual(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.erfinv(x).relu()
+
+
+def test_what_no_rule_covers_is_listed_and_the_total_is_partial() -> None:
+    found = total(record(Unusual(), torch.empty(2, 3)).ops)
+    assert found.status == "partial"
+    assert dict(found.uncounted) == {"erfinv": 1}
+    assert found.flops == 6  # the rectifier
+
+
+def test_a_shared_module_is_one_layer_with_its_parameters_once_and_its_work_twice() -> None:
+    conv = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+    rows = layers(record(nn.Sequential(conv, conv), torch.empty(1, 4, 8, 8)))
+    assert [(row.path, row.calls, row.parameters) for row in rows] == [("0", 2, 144)]
+    assert rows[0].cost.mult_adds == 2 * 144 * 64
+    assert rows[0].activations == 2 * 4 * 64
+
+
+def test_layers_say_what_is_trainable_and_what_is_a_buffer() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    model[0].weight.requires_grad_(False)
+    rows = layers(record(model, torch.empty(1, 3, 5, 5)))
+    assert [(row.parameters, row.trainable, row.buffers) for row in rows] == [(16, 4, 0), (8, 8, 9)]
+    assert rows[0].input_shapes == ((1, 3, 5, 5),) and rows[0].output_shapes == ((1, 4, 5, 5),)
+    assert rows[0].activation_bytes == 4 * 4 * 25
