@@ -39,8 +39,9 @@ PARTS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "cli": ({"", "data", "weights", "bundle", "train", "transfer", "jobs", "report"}, {"typer", "rich"}),
 }
-# Parts of parts that are held to less: the closed-form probe is arithmetic and knows neither torch nor images.
+# Parts of parts that are held to less, or something else: the closed-form probe is arithmetic and knows neither torch nor images.
 NARROWER: dict[str, tuple[set[str], set[str]]] = {
+    "weights/published.py": ({"catalogue", "data"}, {"torchvision", "timm"}),  # those only to compute itself
     "transfer/probe.py": ({"metrics"}, {"numpy"}),
     "transfer/ridge.py": (set(), {"numpy"}),
 }
@@ -234,7 +235,8 @@ except SystemExit as leaving:
 
 
 @pytest.mark.parametrize(
-    "command", ["list", "list resnet* --json", "--help", "fit --help", "--version", "cache show", "check"]
+    "command",
+    ["list", "list resnet* --json", "list --weights", "--help", "fit --help", "--version", "cache show", "check"],
 )
 def test_commands_that_compute_nothing_import_no_torch(command: str, tmp_path: Path) -> None:
     arguments: list[str | Path] = [*command.split()]

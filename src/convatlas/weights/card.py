@@ -17,6 +17,8 @@ from convatlas import catalogue
 from convatlas.data import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from convatlas.errors import ConvAtlasError
 
+# timm's arguments that training alone feels, or that the tensors themselves show
+_WITHOUT_EFFECT = ("num_classes", "in_chans", "drop_rate", "drop_path_rate", "bn_momentum")
 _PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 
 
@@ -66,7 +68,7 @@ def parse_card(found: Mapping[str, Any]) -> Card:
             labels=_labels(found),
         )
     fields = {**found, **found.get("pretrained_cfg", {})}
-    config: dict[str, Any] = {}
+    config = _timm_arguments(found.get("model_args") or {})
     if str(fields.get("padding", "")).startswith("TensorFlow"):
         config["padding"] = "tensorflow"
     if "batch_norm_eps" in fields:
@@ -94,6 +96,19 @@ def _network(fields: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
     if found := catalogue.known_as(f"timm/{name}"):
         return found
     return (name, {}) if name in catalogue.networks() else (None, {})
+
+
+def _timm_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The config fields that timm's `model_args` mean. One that would make another network is refused, not overlooked."""
+    config: dict[str, Any] = {}
+    for argument, value in arguments.items():
+        if argument == "bn_eps":
+            config["norm_eps"] = float(value)
+        elif argument == "pad_type":
+            config["padding"] = "tensorflow" if value == "same" else "symmetric"
+        elif argument not in _WITHOUT_EFFECT and not (argument == "global_pool" and value == "avg"):
+            raise ValueError(f"model_args has {argument}={value!r}, which the networks here do not take")
+    return config
 
 
 def _preprocessing(fields: Mapping[str, Any]) -> Preprocessing | None:
@@ -136,9 +151,8 @@ def _preprocessing(fields: Mapping[str, Any]) -> Preprocessing | None:
 
 
 def _labels(fields: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Class names from `labels`, timm's `label_names` or the hub's `id2label`."""
-    if isinstance(fields.get("id2label"), dict):
-        ordered = sorted(fields["id2label"].items(), key=lambda item: int(item[0]))
-        return tuple(str(label) for _, label in ordered)
-    labels = fields.get("labels", fields.get("label_names"))
+    """Class names from `labels`, timm's `label_names` (a list, or by number) or the hub's `id2label`."""
+    labels = fields.get("id2label") or fields.get("labels") or fields.get("label_names")
+    if isinstance(labels, dict):
+        return tuple(str(label) for _, label in sorted(labels.items(), key=lambda item: int(item[0])))
     return tuple(map(str, labels)) if isinstance(labels, list) else None
