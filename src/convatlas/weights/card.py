@@ -27,6 +27,7 @@ class Card:
     """What is known of a weights file besides its tensors; None where its card does not say."""
 
     name: str | None = None  # our name of the network
+    unknown: str | None = None  # what it calls the network, where that is none of ours
     config: dict[str, Any] = field(default_factory=dict)  # fields of the family's config that differ from the variant's
     preprocessing: Preprocessing | None = None
     labels: tuple[str, ...] | None = None  # class names in the order of the logits
@@ -74,7 +75,13 @@ def parse_card(found: Mapping[str, Any]) -> Card:
     if "batch_norm_eps" in fields:
         config["norm_eps"] = float(fields["batch_norm_eps"])
     name, needed = _network(fields)
-    return Card(name=name, config={**needed, **config}, preprocessing=_preprocessing(fields), labels=_labels(fields))
+    return Card(
+        name=name,
+        unknown=str(fields["architecture"]) if name is None and "architecture" in fields else None,
+        config={**needed, **config},
+        preprocessing=_preprocessing(fields),
+        labels=_labels(fields),
+    )
 
 
 def default_preprocessing(name: str) -> Preprocessing:

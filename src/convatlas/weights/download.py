@@ -89,9 +89,8 @@ def fetch_repository(repository: str, revision: str | None, progress: Progress =
     class Reported(tqdm):
         """Their bar, drawn by `progress`."""
 
-        def display(self, *_: Any, **__: Any) -> bool:
+        def display(self, *_: Any, **__: Any) -> None:
             progress(f"fetch {repository}", int(self.n // 10**6), int((self.total or self.n) // 10**6))
-            return True
 
     def fetch(file: str) -> Path:
         found = hf_hub_download(

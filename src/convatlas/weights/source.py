@@ -127,6 +127,11 @@ def _from_file(path: Path, name: str | None, tag: str) -> WeightsSource:
     beside = card_beside(path)
     card = read_card(beside) if beside else _card_by_name(path)
     own = name or card.name
+    if own is None and beside and card.unknown is not None:
+        raise ConvAtlasError(
+            f"{path}: its {beside.name} says {card.unknown!r}, which is none of the networks here.",
+            remedy="If it is one by another name, say which, as in `--backbone resnet50`.",
+        )
     if own is None:
         raise ConvAtlasError(
             f"{path}: nothing beside it says which network these weights are for.",
