@@ -44,7 +44,8 @@ def serve(server: Server) -> Iterator[Server]:
                 if server.cut and [asked for asked in server.asked if asked.startswith("GET /apart")][1:]:
                     self.send(b"", 503)
                     return
-                self.send(next(b for b in server.files.values() if hashlib.sha256(b).hexdigest() == path[6:]))
+                sha256 = path.removeprefix("apart/")
+                self.send(next(b for b in server.files.values() if hashlib.sha256(b).hexdigest() == sha256))
             elif path.startswith("api/models/"):
                 self.send(json.dumps({"id": path.removeprefix("api/models/"), "sha": COMMIT}).encode())
             else:
@@ -67,9 +68,9 @@ def serve(server: Server) -> Iterator[Server]:
                 if len(content) < LARGE_BYTES:
                     self.send(content, 200, headers)
                     return
-                port = self.server.server_address[1]
+                elsewhere = server.address.replace("127.0.0.1", "localhost")  # another host, as the hub's storage is
                 headers |= {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(len(content))}
-                self.send(b"", 302, headers | {"Location": f"http://localhost:{port}/apart/{sha256}"})
+                self.send(b"", 302, headers | {"Location": f"{elsewhere}/apart/{sha256}"})
 
         def send(self, content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
             self.send_response(status)

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from loopback import Server, serve
+from tiny import backbone as backbone
+from tiny import fitted as fitted
 from tiny import one_thread as one_thread
+from tiny import photos as photos
 
 
 @pytest.fixture

@@ -62,10 +62,12 @@ def same_logits(ours: torch.nn.Module, theirs: torch.nn.Module) -> bool:
 def left(folder: Path) -> list[str]:
     """The files below a folder that are more than a kilobyte, and anything unfinished."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return [path.name for path in files if path.stat().st_size > 5000 or "partial" in path.name or "incompl" in path.name]
+    return [
+        path.name for path in files if path.stat().st_size > 5000 or "partial" in path.name or "incompl" in path.name
+    ]
 
 
-def test_torchvision_s_file_is_fetched_once_and_only_when_asked(offered: torch.nn.Module, server: Server, caches: Path) -> None:  # fmt: skip
+def test_torchvision_s_file_is_fetched_once_when_asked(offered: torch.nn.Module, server: Server, caches: Path) -> None:
     with pytest.raises(ConvAtlasError, match=r"is not on this disk. Allow `--download` \(10 MB\), or put mobilenet"):
         convatlas.create("mobilenet_v3_small", weights=TORCHVISION)
     assert server.asked == []
@@ -129,9 +131,7 @@ def test_a_killed_download_is_never_taken_for_whole(offered: torch.nn.Module, se
     server.pause_seconds = 30
     (file,) = server.files
     target = caches / "torch/hub/checkpoints" / file
-    code = (
-        "import sys, pathlib; from convatlas.weights.download import fetch_file; fetch_file(sys.argv[1], pathlib.Path(sys.argv[2]))"
-    )
+    code = "import sys, pathlib; from convatlas.weights.download import fetch_file; fetch_file(sys.argv[1], pathlib.Path(sys.argv[2]))"
     process = subprocess.Popen([sys.executable, "-c", code, f"{server.address}/{file}", str(target)])
     try:
         for _ in range(400):
@@ -170,7 +170,10 @@ def test_a_repository_in_no_table_is_fetched(repository: torch.nn.Module, server
     files = {key.partition(":")[2]: content for key, content in server.files.items()}
     weights = io.BytesIO()
     torch.save(repository.state_dict(), weights)
-    server.files = {"somebody/net:config.json": files["config.json"], "somebody/net:pytorch_model.bin": weights.getvalue()}
+    server.files = {
+        "somebody/net:config.json": files["config.json"],
+        "somebody/net:pytorch_model.bin": weights.getvalue(),
+    }
     source = find_weights("hf-hub:somebody/net", download=True)
     assert (source.name, source.path.name) == ("mobilenet_v3_small", "pytorch_model.bin")
     assert same_logits(convatlas.create("mobilenet_v3_small", weights="hf-hub:somebody/net"), repository)
@@ -202,6 +205,15 @@ def test_a_failed_repository_leaves_no_weights(
     assert left(caches / "hub") == []
     with pytest.raises(ConvAtlasError, match="is not on this disk"):
         find_weights(TIMM)
+
+
+def test_pack_and_fit_download_when_asked(offered: torch.nn.Module, photos: Path, caches: Path) -> None:
+    (caches / "names.txt").write_text("\n".join(f"kind {i}" for i in range(1000)))
+    with pytest.raises(ConvAtlasError, match="is not on this disk"):
+        convatlas.fit(photos, weights=TORCHVISION, out=caches / "fit")
+    names = caches / "names.txt"
+    folder = convatlas.pack(None, weights=TORCHVISION, out=caches / "model", classes=names, download=True)
+    assert len(convatlas.load(folder).classes) == 1000
 
 
 def test_without_a_tag_the_best_is_fetched(offered: torch.nn.Module, server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from torch import nn
 
 import convatlas
 from convatlas.errors import ConvAtlasError
+from convatlas.jobs.fit import FitResult
 from convatlas.weights.load import load_network
 from convatlas.weights.published import published
 from convatlas.weights.source import find_weights
 from convatlas.zoo.inference import normalised
 from loopback import cache_repository
 from peers import largest_difference, peer
-from tiny import python
+from tiny import python, write_weights
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TORCHVISION = ("ResNet18", "MobileNet_V2", "MobileNet_V3_Small", "DenseNet121", "GoogLeNet")
@@ -121,6 +123,24 @@ def test_a_repository_that_is_in_no_table(safe: bool, caches: Path) -> None:
     assert convatlas.load(folder).classes == tuple(names)
 
 
+@pytest.mark.parametrize("name", ["googlenet_bn", "mobilenet_v3_small"])  # one under our names, one under timm's
+def test_our_own_model_folders_are_weights_too(name: str, caches: Path) -> None:
+    card = {"preprocessing": {"size": 64, "resize": 70, "mean": [0.5] * 3}}
+    fields = {"padding": "tensorflow"} if name == "mobilenet_v3_small" else {}
+    weights = write_weights(caches / "w.safetensors", name=name, num_classes=3, card=card, **fields)
+    (caches / "names.txt").write_text("a\nb\nc")
+    folder = convatlas.pack(None, weights=weights, out=caches / "model", classes=caches / "names.txt")
+    source = find_weights(folder)
+    assert (source.name, source.config, source.labels) == (name, fields, ("a", "b", "c"))
+    assert (source.preprocessing.resize, source.preprocessing.mean) == (70, (0.5,) * 3)
+    assert same_logits(load_network(source)[0], load_network(find_weights(weights))[0])
+
+
+def test_a_probe_is_no_network(fitted: FitResult) -> None:
+    with pytest.raises(ConvAtlasError, match=r"config.json: a probe on resnet20_cifar, not a whole network"):
+        find_weights(fitted.bundle)
+
+
 def test_a_new_tag_of_a_known_architecture(caches: Path) -> None:
     theirs = peer("timm/resnet18")
     save_as_timm_does("timm/resnet18.some_new_tag", theirs, caches)
@@ -138,8 +158,6 @@ def test_a_new_tag_of_a_known_architecture(caches: Path) -> None:
     ],
 )
 def test_another_network_under_the_same_name_is_refused(fields: dict[str, Any], said: str, caches: Path) -> None:
-    import json
-
     folder = save_as_timm_does("somebody/else", peer("timm/resnet18"), caches)
     described = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(described | fields))

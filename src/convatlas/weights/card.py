@@ -68,6 +68,8 @@ def parse_card(found: Mapping[str, Any]) -> Card:
             preprocessing=Preprocessing.from_json(found["preprocessing"]),
             labels=_labels(found),
         )
+    if isinstance(own := found.get("convatlas"), dict):
+        return _card_of_folder(own, _labels(found))
     fields = {**found, **found.get("pretrained_cfg", {})}
     config = _timm_arguments(found.get("model_args") or {})
     if str(fields.get("padding", "")).startswith("TensorFlow"):
@@ -91,6 +93,21 @@ def default_preprocessing(name: str) -> Preprocessing:
     if channels == 1:
         return Preprocessing(size=height, resize=resize, interpolation="bilinear", mean=(0.5,), std=(0.5,), channels=1)
     return Preprocessing(size=height, resize=resize, interpolation="bilinear", mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+def _card_of_folder(own: Mapping[str, Any], labels: tuple[str, ...] | None) -> Card:
+    """The card in one of our own model folders."""
+    if own["probe"] is not None:
+        raise ConvAtlasError(
+            f"a probe on {own['network']}, not a whole network.",
+            remedy="`convatlas predict` and `evaluate` take its folder.",
+        )
+    return Card(
+        name=own["network"],
+        config=dict(own["config"]),
+        preprocessing=Preprocessing.from_json(own["preprocessing"]),
+        labels=labels,
+    )
 
 
 def _network(fields: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
