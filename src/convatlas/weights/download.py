@@ -35,6 +35,20 @@ def on_terminal(what: str, done: int, total: int) -> None:
         sys.stderr.flush()
 
 
+class _Steps:
+    """Bytes as steps of a megabyte, each told once, the last one when all is there; of small files nothing is told."""
+
+    def __init__(self, what: str, progress: Progress) -> None:
+        self.what, self.progress, self.told = what, progress, 0
+
+    def __call__(self, done: int, total: int) -> None:
+        megabytes = round(max(done, total) / 1e6)
+        step = megabytes if done >= total > 0 else min(done // 10**6, megabytes - 1)
+        if step > self.told:
+            self.told = step
+            self.progress(self.what, step, megabytes)
+
+
 def fetch_published(weights: Published, progress: Progress = on_terminal) -> Path:
     """The file of published weights, fetched into its library's own cache folder, checksum verified."""
     if weights.url is None:
@@ -49,7 +63,7 @@ def fetch_file(url: str, target: Path, progress: Progress = on_terminal) -> Path
 
     It is written under another name and moved when it is whole and right, so a killed download never looks like a file.
     """
-    digest, done = hashlib.sha256(), 0
+    digest, done, steps = hashlib.sha256(), 0, _Steps(f"fetch {target.name}", progress)
     partial = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +74,7 @@ def fetch_file(url: str, target: Path, progress: Progress = on_terminal) -> Path
                 file.write(piece)
                 digest.update(piece)
                 done += len(piece)
-                progress(f"fetch {target.name}", done // 10**6, max(done, total) // 10**6)
+                steps(done, total)
         if done < total:
             raise OSError(f"the connection ended after {done:,} of {total:,} bytes")
         expected = re.search(r"-([0-9a-f]{8,})\.", target.name)
@@ -86,11 +100,17 @@ def fetch_repository(repository: str, revision: str | None, progress: Progress =
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     from huggingface_hub.utils import tqdm
 
+    steps = _Steps(f"fetch {repository}", progress)
+
     class Reported(tqdm):
         """Their bar, drawn by `progress`."""
 
         def display(self, *_: Any, **__: Any) -> None:
-            progress(f"fetch {repository}", int(self.n // 10**6), int((self.total or self.n) // 10**6))
+            steps(int(self.n), int(self.total or 0))
+
+        def close(self) -> None:
+            self.leave = False  # no line of its own behind
+            super().close()
 
     def fetch(file: str) -> Path:
         found = hf_hub_download(
