@@ -41,8 +41,9 @@ PARTS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "cli": ({"", "cards", "data", "weights", "bundle", "train", "transfer", "jobs", "report"}, {"typer", "rich"}),
 }
-# Parts of parts that are held to less: the closed-form probe is arithmetic and knows neither torch nor images.
+# Parts of parts that are held to less, or something else: the closed-form probe is arithmetic and knows neither torch nor images.
 NARROWER: dict[str, tuple[set[str], set[str]]] = {
+    "weights/published.py": ({"catalogue", "data"}, {"torchvision", "timm"}),  # those only to compute itself
     "transfer/probe.py": ({"metrics"}, {"numpy"}),
     "transfer/ridge.py": (set(), {"numpy"}),
 }
@@ -240,6 +241,7 @@ except SystemExit as leaving:
     [
         "list",
         "list resnet* --json",
+        "list --weights",
         "show resnet50",
         "show lenet5 --json",
         "--help",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from convatlas.jobs.pack import pack
     from convatlas.jobs.result import EvaluateResult, FitResult
     from convatlas.weights.load import create
+    from convatlas.weights.source import weights_tags
     from convatlas.zoo.convnet import ConvNet, prefix, suffix, taps
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ _HOMES = {
     "convatlas.jobs.pack": ("pack",),
     "convatlas.jobs.result": ("EvaluateResult", "FitResult"),
     "convatlas.weights.load": ("create",),
+    "convatlas.weights.source": ("weights_tags",),
     "convatlas.zoo.convnet": ("ConvNet", "prefix", "suffix", "taps"),
 }
 _HOME_OF = {name: module for module, names_ in _HOMES.items() for name in names_}
@@ -66,6 +68,7 @@ __all__ = [
     "scan",
     "suffix",
     "taps",
+    "weights_tags",
 ]
 
 

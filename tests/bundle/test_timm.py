@@ -13,6 +13,9 @@ import torch
 from PIL import Image
 
 import convatlas
+from convatlas import catalogue
+from convatlas.bundle.save import Contents, build, save
+from convatlas.data import Preprocessing
 from convatlas.jobs import fit as job
 from tiny import photo, write_weights
 
@@ -45,6 +48,8 @@ def by_us(folder: Path, image: Image.Image) -> np.ndarray:
         ("resnet18", {}, {"size": 96, "resize": 110, "interpolation": "bicubic"}),
         ("resnet50", {}, {"size": 64, "resize": 73, "interpolation": "bilinear"}),
         ("mobilenet_v1_100", {}, {"size": 64, "resize": 64, "fit": "squash"}),
+        ("mobilenet_v3_small", {}, {"size": 64, "resize": 64}),  # torchvision's epsilon, an argument there
+        ("mobilenet_v2", {"padding": "tensorflow"}, {"size": 65, "resize": 65}),
         (
             "mobilenet_v1_100",
             {"padding": "tensorflow", "norm_eps": 1e-3},
@@ -63,6 +68,50 @@ def test_timm_loads_a_packed_network(
     assert (described["label_names"], described["num_classes"]) == (list("abcde"), 5)
     image = photo("red", 3).resize((150, 130))
     assert np.abs(by_timm(folder, image) - by_us(folder, image)).max() < 1e-5
+
+
+TIMM = {
+    other: (network, fields)
+    for network in catalogue.networks().values()
+    for other, fields in network.elsewhere.items()
+    if other.startswith("timm/")
+}
+LARGE = 30e6  # parameters, from which on a network is for the slow suite
+
+
+@pytest.mark.parametrize(
+    "other",
+    [pytest.param(o, marks=pytest.mark.slow if TIMM[o][0].parameters > LARGE else ()) for o in sorted(TIMM)],
+)
+def test_timm_loads_every_network_that_it_has(other: str, tmp_path: Path) -> None:
+    """Under its own name and names of parameters, strictly, with equal logits."""
+    network, fields = TIMM[other]
+    torch.manual_seed(0)
+    model = build(network.name, fields, None, num_classes=5, channels=3).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.8, 1.2)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.0)
+    side = 75 if network.name.startswith("nasnet") else 64
+    preprocessing = Preprocessing(size=side, resize=side, mean=(0.5,) * 3, std=(0.5,) * 3)
+    names = tuple(f"kind {i}" for i in range(5))
+    save(tmp_path, model, Contents(name=network.name, config=fields, classes=names, preprocessing=preprocessing))
+    described = json.loads((tmp_path / "config.json").read_text())
+    assert (described["architecture"], described["model_args"]) == (other.removeprefix("timm/"), {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # timm's own, at import
+        import timm
+
+        theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    cfg: Any = theirs.pretrained_cfg
+    assert tuple(cfg["label_names"]) == names
+    assert (cfg["num_classes"], tuple(cfg["input_size"]), tuple(cfg["mean"])) == (5, (3, side, side), (0.5,) * 3)
+    images = torch.randn(2, 3, side, side)
+    with torch.inference_mode():
+        expected, found = model(images), theirs(images)
+    assert float((found - expected).abs().max() / expected.abs().max()) <= 1e-5
 
 
 def test_timm_loads_a_fit_on_the_last_stage(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

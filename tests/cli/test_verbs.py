@@ -191,6 +191,25 @@ def test_show_shows_the_card_of_every_network(run: Run, name: str) -> None:
     assert run("show", name, "--json").json == json.loads(json.dumps(one.to_json()))
 
 
+def test_list_shows_the_weights(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    file = tmp_path / "torch/hub/checkpoints/googlenet-1378be20.pth"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    outcome = run("list", "--weights", "*googlenet*")
+    assert (outcome.code, outcome.err) == (0, "")
+    header, line = outcome.out.splitlines()
+    assert header.split("  ")[0] == "tag"
+    assert line.split() == ["torchvision/GoogLeNet_Weights.IMAGENET1K_V1", "googlenet_bn", "69.8", "%", "52", "yes"]
+    found = run("list", "--weights", "*", "--json").json
+    assert found["schema"] == "convatlas.weights_tags/1"
+    assert [row["tag"] for row in found["weights"] if row["path"]] == ["embedded", line.split()[0]]
+    assert set(found["weights"][0]) == {"tag", "network", "top1", "megabytes", "licence", "path"}
+    nothing = [row for row in found["weights"] if row["tag"] == "timm/nasnetalarge.tf_in1k"]
+    assert [(row["network"], row["top1"], row["path"]) for row in nothing] == [("nasnet_a_large", None, None)]
+
+
 def test_check_of_sound_data_is_status_0(run: Run, photos: Path) -> None:
     outcome = run("check", photos)
     assert (outcome.code, outcome.err) == (0, "")

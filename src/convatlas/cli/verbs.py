@@ -45,9 +45,12 @@ Backbone = Annotated[
 Weights = Annotated[
     str | None,
     typer.Option(
-        "--weights", metavar="FILE_OR_TAG", help="Its weights: a file, a hub folder, or a tag such as `embedded`."
+        "--weights",
+        metavar="FILE_OR_TAG",
+        help="Its weights: a file, a hub folder, or a tag (`convatlas list --weights` shows them).",
     ),
 ]
+Download = Annotated[bool, typer.Option("--download", help="Allow fetching published weights.")]
 
 
 def _version(wanted: bool) -> None:
@@ -69,12 +72,18 @@ def convatlas_(
 
 @app.command("list")
 def list_(
-    pattern: Annotated[str, typer.Argument(help="A shell pattern, such as 'resnet*'.")] = "*", json: Json = False
+    pattern: Annotated[str, typer.Argument(help="A shell pattern, such as 'resnet*'.")] = "*",
+    weights: Annotated[bool, typer.Option("--weights", help="List the tags of weights for them instead.")] = False,
+    json: Json = False,
 ) -> None:
-    """List the networks there are, with parameters and mult-adds."""
+    """List the networks there are, with parameters and mult-adds; or the published weights they can load."""
     from dataclasses import asdict
 
     from convatlas import catalogue
+
+    if weights:
+        list_weights(pattern, json)
+        return
 
     found = [catalogue.networks()[name] for name in catalogue.names(pattern)]
     if json:
@@ -92,6 +101,28 @@ def list_(
         for n in found
     ]
     print(table(("name", "family", "input", "classes", "parameters", "mult-adds"), rows, right=(3, 4, 5)))
+
+
+def list_weights(pattern: str, json: bool) -> None:
+    """What `convatlas list --weights` shows."""
+    from convatlas.weights.source import weights_tags
+
+    found = weights_tags(pattern)
+    if json:
+        rows = [{**vars(row), "path": None if row.path is None else str(row.path)} for row in found]
+        put_json({"schema": "convatlas.weights_tags/1", "weights": rows})
+        return
+    lines = [
+        (
+            row.tag,
+            row.network,
+            "–" if row.top1 is None else f"{row.top1:.1f} %",
+            "–" if row.megabytes is None else f"{row.megabytes:.0f}",
+            "yes" if row.path else "no",
+        )
+        for row in found
+    ]
+    print(table(("tag", "network", "published top-1", "MB", "on this disk"), lines, right=(2, 3)))
 
 
 @app.command()
@@ -142,7 +173,7 @@ def fit(
         ClassWeights, typer.Option("--class-weights", help="balanced: rare classes count as much as others.")
     ] = ClassWeights.none,
     device: DeviceOption = Device.auto,
-    download: Annotated[bool, typer.Option("--download", help="Allow fetching published weights.")] = False,
+    download: Download = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Deals images to folds.")] = 0,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html.")] = True,
     json: Json = False,
@@ -234,7 +265,7 @@ def pack(
         str | None, typer.Argument(help="The network; left out, the card beside the weights names it.")
     ] = None,
     weights: Annotated[
-        str, typer.Option("--weights", metavar="FILE", help="The weights, with their classifier.")
+        str, typer.Option("--weights", metavar="FILE_OR_TAG", help="The weights, with their classifier.")
     ] = ...,  # type: ignore[assignment]
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The model folder to write.")] = ...,  # type: ignore[assignment]
     classes: Annotated[
@@ -249,12 +280,13 @@ def pack(
             help="JSON with input_size, mean, std, interpolation, crop_pct (as timm has them).",
         ),
     ] = None,
+    download: Download = False,
     json: Json = False,
 ) -> None:
     """Make a model folder from plain weights: network, class names and preprocessing together."""
     from convatlas.jobs.pack import pack as run
 
-    folder = run(name, weights=weights, out=out, classes=classes, preprocess=preprocess)
+    folder = run(name, weights=weights, out=out, classes=classes, preprocess=preprocess, download=download)
     if json:
         put_json({"schema": "convatlas.pack/1", "bundle": str(folder)})
     else:

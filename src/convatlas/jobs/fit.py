@@ -74,7 +74,7 @@ def fit(
     cannot be used.
     """
     clock = _Clock()
-    source = find_weights(weights, name=backbone, download=download)
+    source = find_weights(weights, name=backbone, download=download, progress=progress)
     dataset = scan(data)
     _refuse_blockers(dataset.problems)
     target = Path(out).expanduser() if out is not None else _default_out(dataset)

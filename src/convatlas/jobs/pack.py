@@ -20,18 +20,20 @@ def pack(
     out: str | Path,
     classes: str | Path | None = None,
     preprocess: str | Path | None = None,
+    download: bool = False,
 ) -> Path:
     """Writes the model folder `out` from a weights file with its classifier; returns its path.
 
     `classes` is a file with a name a line (or a JSON list) in the order of the logits, `preprocess` a JSON card; both may be left out where
-    the card beside the weights says them. Raises `ConvAtlasError` where the number of names is not that of the classifier.
+    the card beside the weights says them. `download` allows fetching weights that are asked for by a tag. Raises `ConvAtlasError` where the
+    number of names is not that of the classifier.
     """
     from convatlas.bundle.save import Contents, save
     from convatlas.weights.load import classes_in, load_network
 
     target = Path(out).expanduser()
     ensure_replaceable(target)
-    source = find_weights(weights, name=name)
+    source = find_weights(weights, name=name, download=download)
     if preprocess is not None:
         card = read_card(Path(preprocess))
         if card.preprocessing is None:

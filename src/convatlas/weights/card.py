@@ -17,6 +17,8 @@ from convatlas import catalogue
 from convatlas.data import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from convatlas.errors import ConvAtlasError
 
+# timm's arguments that training alone feels, or that the tensors themselves show
+_WITHOUT_EFFECT = ("num_classes", "in_chans", "drop_rate", "drop_path_rate", "bn_momentum")
 _PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 
 
@@ -25,6 +27,7 @@ class Card:
     """What is known of a weights file besides its tensors; None where its card does not say."""
 
     name: str | None = None  # our name of the network
+    unknown: str | None = None  # what it calls the network, where that is none of ours
     config: dict[str, Any] = field(default_factory=dict)  # fields of the family's config that differ from the variant's
     preprocessing: Preprocessing | None = None
     labels: tuple[str, ...] | None = None  # class names in the order of the logits
@@ -65,14 +68,22 @@ def parse_card(found: Mapping[str, Any]) -> Card:
             preprocessing=Preprocessing.from_json(found["preprocessing"]),
             labels=_labels(found),
         )
+    if isinstance(own := found.get("convatlas"), dict):
+        return _card_of_folder(own, _labels(found))
     fields = {**found, **found.get("pretrained_cfg", {})}
-    config: dict[str, Any] = {}
+    config = _timm_arguments(found.get("model_args") or {})
     if str(fields.get("padding", "")).startswith("TensorFlow"):
         config["padding"] = "tensorflow"
     if "batch_norm_eps" in fields:
         config["norm_eps"] = float(fields["batch_norm_eps"])
     name, needed = _network(fields)
-    return Card(name=name, config={**needed, **config}, preprocessing=_preprocessing(fields), labels=_labels(fields))
+    return Card(
+        name=name,
+        unknown=str(fields["architecture"]) if name is None and "architecture" in fields else None,
+        config={**needed, **config},
+        preprocessing=_preprocessing(fields),
+        labels=_labels(fields),
+    )
 
 
 def default_preprocessing(name: str) -> Preprocessing:
@@ -82,6 +93,21 @@ def default_preprocessing(name: str) -> Preprocessing:
     if channels == 1:
         return Preprocessing(size=height, resize=resize, interpolation="bilinear", mean=(0.5,), std=(0.5,), channels=1)
     return Preprocessing(size=height, resize=resize, interpolation="bilinear", mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+def _card_of_folder(own: Mapping[str, Any], labels: tuple[str, ...] | None) -> Card:
+    """The card in one of our own model folders."""
+    if own["probe"] is not None:
+        raise ConvAtlasError(
+            f"a probe on {own['network']}, not a whole network.",
+            remedy="`convatlas predict` and `evaluate` take its folder.",
+        )
+    return Card(
+        name=own["network"],
+        config=dict(own["config"]),
+        preprocessing=Preprocessing.from_json(own["preprocessing"]),
+        labels=labels,
+    )
 
 
 def _network(fields: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
@@ -94,6 +120,19 @@ def _network(fields: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
     if found := catalogue.known_as(f"timm/{name}"):
         return found
     return (name, {}) if name in catalogue.networks() else (None, {})
+
+
+def _timm_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The config fields that timm's `model_args` mean. One that would make another network is refused, not overlooked."""
+    config: dict[str, Any] = {}
+    for argument, value in arguments.items():
+        if argument == "bn_eps":
+            config["norm_eps"] = float(value)
+        elif argument == "pad_type":
+            config["padding"] = "tensorflow" if value == "same" else "symmetric"
+        elif argument not in _WITHOUT_EFFECT and not (argument == "global_pool" and value == "avg"):
+            raise ValueError(f"model_args has {argument}={value!r}, which the networks here do not take")
+    return config
 
 
 def _preprocessing(fields: Mapping[str, Any]) -> Preprocessing | None:
@@ -136,9 +175,8 @@ def _preprocessing(fields: Mapping[str, Any]) -> Preprocessing | None:
 
 
 def _labels(fields: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Class names from `labels`, timm's `label_names` or the hub's `id2label`."""
-    if isinstance(fields.get("id2label"), dict):
-        ordered = sorted(fields["id2label"].items(), key=lambda item: int(item[0]))
-        return tuple(str(label) for _, label in ordered)
-    labels = fields.get("labels", fields.get("label_names"))
+    """Class names from `labels`, timm's `label_names` (a list, or by number) or the hub's `id2label`."""
+    labels = fields.get("id2label") or fields.get("labels") or fields.get("label_names")
+    if isinstance(labels, dict):
+        return tuple(str(label) for _, label in sorted(labels.items(), key=lambda item: int(item[0])))
     return tuple(map(str, labels)) if isinstance(labels, list) else None

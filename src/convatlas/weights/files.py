@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import struct
 import warnings
 from pathlib import Path
@@ -17,14 +18,9 @@ import torch
 from torch import Tensor
 
 from convatlas.errors import ConvAtlasError
+from convatlas.weights.formats import refuse_foreign
 
 PICKLED = (".pth", ".pt", ".th", ".bin", ".tar")
-FOREIGN = {
-    **dict.fromkeys((".h5", ".hdf5", ".keras"), "Keras"),
-    **dict.fromkeys((".pb", ".ckpt", ".index", ".tflite"), "TensorFlow"),
-    **dict.fromkeys((".onnx",), "ONNX"),
-    **dict.fromkeys((".caffemodel",), "Caffe"),
-}
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # what checkpoints call the entry that holds the weights
 
 
@@ -33,14 +29,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises `ConvAtlasError`, naming the file and the remedy, where it is missing, damaged, of another framework, or holds more than tensors.
     """
+    refuse_foreign(path)
     if not path.is_file():
         raise ConvAtlasError(f"{path}: there is no such weights file.", remedy="Check the path.")
     kind = path.suffix.lower()
-    if kind in FOREIGN:
-        raise ConvAtlasError(
-            f"{path}: {FOREIGN[kind]} weights cannot be read.",
-            remedy="Convert them to .safetensors under torchvision's or timm's names; timm has most of these networks converted.",
-        )
     if kind == ".safetensors":
         found = _read_safetensors(path)
     elif kind in PICKLED:
@@ -75,13 +67,21 @@ def _read_pickled(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         if "Weights only load failed" in str(error) or "Unsupported" in str(error):
+            named = re.search(r"GLOBAL ([\w.]+)", str(error))
+            what = f" ({named[1]})" if named else ""
             raise ConvAtlasError(
-                f"{path}: holds Python objects besides tensors, which could run code when loaded, so it was not loaded.",
-                remedy="If you trust its author, save its state_dict as .safetensors on a machine you can spare.",
+                f"{path}: holds Python objects besides tensors{what}, which could run code when loaded, so it was not loaded.",
+                remedy="If it is a whole model and you trust its author, load it where it was made and save its weights alone: "
+                "`torch.save(model.state_dict(), 'weights.pth')`.",
             ) from error
         raise ConvAtlasError(f"{path}: damaged ({reason}).", remedy="Fetch or copy it again.") from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        if "TorchScript" in str(error):
+            raise ConvAtlasError(
+                f"{path}: a TorchScript program, which is code, so it was not loaded.",
+                remedy="Where it was made, save the weights alone: `torch.save(model.state_dict(), 'weights.pth')`.",
+            ) from error
         raise ConvAtlasError(f"{path}: damaged ({reason}).", remedy="Fetch or copy it again.") from error
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -17,17 +18,23 @@ from convatlas.weights.source import WeightsSource, find_weights
 
 
 def create(
-    name: str, *, num_classes: int = 1000, in_channels: int = 3, weights: str | Path | None = None
+    name: str,
+    *,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    weights: str | Path | None = None,
+    download: bool = False,
 ) -> zoo.ConvNet:
     """The network `name` in evaluation-ready form: a `ConvNet` from images (n, in_channels, h, w) to logits (n, num_classes).
 
     `num_classes=0` leaves the classifier out. `weights` is a file in our own, torchvision's, timm's or the CIFAR ResNets' key layout, a
-    folder in the hub's layout, or a tag such as `"embedded"`; without it the network has its paper's initialisation. A classifier for
-    another number of classes is re-made, with a warning that says so; any other mismatch is an error that lists the keys.
+    folder in the hub's layout, or a tag such as `"timm/resnet50.a1_in1k"` (`weights_tags` lists them); without it the network has its
+    paper's initialisation. A tag is looked for on this disk, and fetched only with `download=True`. A classifier for another number of
+    classes is re-made, with a warning that says so; any other mismatch is an error that lists the keys.
     """
     if weights is None:
         return zoo.build(name, num_classes=num_classes, in_channels=in_channels)
-    source = find_weights(weights, name=name)
+    source = find_weights(weights, name=name, download=download)
     model, notes = load_network(source, num_classes=num_classes, in_channels=in_channels)
     for note in notes:
         warnings.warn(note, stacklevel=2)
@@ -42,13 +49,24 @@ def load_network(
     `num_classes=None` keeps the file's own classifier.
     """
     family = zoo.family_of(source.name)
-    config = replace(zoo.config_of(source.name), **source.config)
+    config = _with_fields(source)
     tensors = to_our_keys(source.path, read_tensors(source.path), family.keys(config))
     if num_classes is None:
         num_classes = classes_in(tensors, family.MODEL)
     model = zoo.build(source.name, num_classes=num_classes, in_channels=in_channels, config=config)
     notes = load_tensors(model, tensors, origin=str(source.path))
     return model.eval(), notes
+
+
+def _with_fields(source: WeightsSource) -> Any:
+    """The network's config with the fields that its weights need."""
+    config = zoo.config_of(source.name)
+    if strange := sorted(source.config.keys() - {field.name for field in fields(config)}):
+        raise ConvAtlasError(
+            f"{source.path}: its card asks for another {' and '.join(strange)}, which {source.name} always has the same.",
+            remedy="Give weights that were trained as the network is.",
+        )
+    return replace(config, **source.config)
 
 
 def to_our_keys(path: Path, tensors: Mapping[str, Tensor], tables: Mapping[str, Table]) -> dict[str, Tensor]:

@@ -1,112 +1,176 @@
-"""Published ImageNet weights of the zoo's networks: where the ecosystem keeps them on disk, and how to fetch them when asked.
+"""The published ImageNet weights that the zoo's networks can load: `published.json`, from torchvision's and timm's own metadata.
 
-torchvision keeps files in `$TORCH_HOME/hub/checkpoints`, with the start of their SHA-256 in the name; timm keeps snapshots of hub
-repositories in the hub's cache. Files that users already have are found there, and downloads go there, so that nothing is fetched twice.
+`python -m convatlas.weights.published` writes it, without a network; a test computes it afresh and compares. Reading it needs neither torch
+nor those libraries.
 """
 
 from __future__ import annotations
 
-import os
+import json
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from convatlas.data import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from convatlas.errors import ConvAtlasError
+from convatlas import catalogue
+from convatlas.data import Preprocessing
+
+_FILE = Path(__file__).with_name("published.json")
+_MIB = 1.048576  # megabytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """One published set of weights."""
+    """One published set of weights of an ImageNet-1k classifier."""
 
-    tag: str
-    name: str  # of the network
-    file: str
-    top1: float  # ImageNet top-1 accuracy in percent as its publisher states it; only used to rank
-    megabytes: int
-    resize: int = 256
+    tag: str  # `torchvision/` and the enum's name, or `timm/` and the hub's
+    counterpart: str  # what its library calls the network: `timm/resnet50`
+    file: str  # as it is called on disk
+    url: str | None = None  # where the file is; None: in the hub's repository that has the tag's name
+    top1: float | None = None  # ImageNet top-1 accuracy in percent as its publisher states it, one centre crop
+    top5: float | None = None
+    megabytes: float | None = None  # None where the metadata do not say
+    licence: str | None = None
+    default: bool = False  # what the library itself takes where no tag is given
+    prepared: dict[str, Any]  # the fields of `preprocessing`
 
     @property
     def library(self) -> str:
         return self.tag.split("/")[0]
 
     @property
+    def name(self) -> str:
+        """Our name of the network."""
+        return _ours()[self.counterpart][0]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The fields of the network's config that these weights need to be others."""
+        return _ours()[self.counterpart][1]
+
+    @property
     def preprocessing(self) -> Preprocessing:
-        """How torchvision prepares images for these weights (timm's own come with their `config.json`)."""
-        return Preprocessing(
-            size=224, resize=self.resize, interpolation="bilinear", mean=IMAGENET_MEAN, std=IMAGENET_STD
-        )
+        """How images were prepared when the weights were evaluated."""
+        return Preprocessing.from_json(self.prepared)
+
+    @property
+    def size(self) -> str:
+        """For people: "103 MB", or "about 102 MB" from the number of parameters."""
+        if self.megabytes is not None:
+            return f"{self.megabytes:.0f} MB"
+        return f"about {catalogue.find(self.name).parameters * 4 / 1e6:.0f} MB"
 
 
-def _torchvision(version: int, name: str, digest: str, top1: float, megabytes: int) -> Published:
-    tag = f"torchvision/{name.replace('resnet', 'ResNet')}_Weights.IMAGENET1K_V{version}"
-    resize = 256 if version == 1 else 232
-    return Published(tag=tag, name=name, file=f"{name}-{digest}.pth", top1=top1, megabytes=megabytes, resize=resize)
+@cache
+def published() -> dict[str, Published]:
+    """Every published set of weights by its tag, network by network."""
+    return {row["tag"]: Published(**row) for row in json.loads(_FILE.read_text())}
 
 
-def _timm(tag: str, name: str, top1: float, megabytes: int) -> Published:
-    return Published(tag=f"timm/{tag}", name=name, file="model.safetensors", top1=top1, megabytes=megabytes)
+def default_tag(name: str) -> str:
+    """The tag that `timm/resnet50` or `torchvision/ResNet50_Weights.DEFAULT` stands for in its library; else `name` itself."""
+    for weights in published().values():
+        enum = f"{weights.tag.rpartition('.')[0]}.DEFAULT"
+        if weights.default and name == (weights.counterpart if weights.library == "timm" else enum):
+            return weights.tag
+    return name
 
 
-# torchvision's figures are its own metadata; timm's are the originals' as a floor, since its results come in a separate file
-PUBLISHED = (
-    _torchvision(1, "resnet18", "f37072fd", 69.758, 45),
-    _torchvision(1, "resnet34", "b627a593", 73.314, 83),
-    _torchvision(1, "resnet50", "0676ba61", 76.130, 98),
-    _torchvision(2, "resnet50", "11ad3fa6", 80.858, 98),
-    _torchvision(1, "resnet101", "63fe2227", 77.374, 171),
-    _torchvision(2, "resnet101", "cd907fc2", 81.886, 171),
-    _torchvision(1, "resnet152", "394f9c45", 78.312, 230),
-    _torchvision(2, "resnet152", "f82ba261", 82.284, 230),
-    _timm("resnet18.a1_in1k", "resnet18", 69.758, 47),
-    _timm("resnet34.a1_in1k", "resnet34", 73.314, 87),
-    _timm("resnet50.a1_in1k", "resnet50", 76.130, 102),
-    _timm("resnet101.a1_in1k", "resnet101", 77.374, 178),
-    _timm("resnet152.a1_in1k", "resnet152", 78.312, 241),
-    _timm("mobilenetv1_100.ra4_e3600_r224_in1k", "mobilenet_v1_100", 70.6, 17),
-)
-BEST = next(p for p in PUBLISHED if p.tag == "torchvision/ResNet50_Weights.IMAGENET1K_V2")  # what a download would take
+def rank(weights: Published) -> tuple[float, bool, bool, bool]:
+    """The greater, the better. By published top-1; where there is none, below those of the same network that have one.
+
+    timm keeps its results outside its metadata. Its weights are mostly better than torchvision's first ones of the same network,
+    whose figure is therefore a floor for them. A network without any figure comes last, which is no judgement on it. Between equals,
+    licences that allow commercial use go first, then the library's own choice.
+    """
+    figures = [other.top1 for other in published().values() if other.name == weights.name and other.top1 is not None]
+    known = weights.top1 if weights.top1 is not None else min(figures, default=0.0)
+    free = not (weights.licence or "").startswith("cc-by-nc")
+    return known, weights.top1 is not None, free, weights.default
 
 
-def on_disk(published: Published) -> Path | None:
-    """The file in its library's own cache folder, if it is there."""
-    if published.library == "torchvision":
-        path = _torch_checkpoints() / published.file
-        return path if path.is_file() else None
-    snapshots = _hub_cache() / f"models--timm--{published.tag.removeprefix('timm/')}" / "snapshots"
-    found = sorted(snapshots.glob(f"*/{published.file}"), key=lambda path: path.stat().st_mtime)
-    return found[-1] if found else None
+@cache
+def _ours() -> dict[str, tuple[str, dict[str, Any]]]:
+    networks = catalogue.networks().values()
+    return {other: (network.name, fields) for network in networks for other, fields in network.elsewhere.items()}
 
 
-def download_published(published: Published) -> Path:
-    """Fetches the file into its library's own cache folder, checksum verified; only called when the user allowed it."""
-    try:
-        if published.library == "torchvision":
-            import torch
-
-            url, target = f"https://download.pytorch.org/models/{published.file}", _torch_checkpoints() / published.file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            digest = published.file.removesuffix(".pth").rsplit("-", 1)[1]
-            torch.hub.download_url_to_file(url, str(target), hash_prefix=digest)
-            return target
-        from huggingface_hub import hf_hub_download
-
-        hf_hub_download(published.tag, "config.json")
-        return Path(hf_hub_download(published.tag, published.file))
-    except (OSError, RuntimeError, ValueError) as error:
-        where = _torch_checkpoints() if published.library == "torchvision" else _hub_cache()
-        raise ConvAtlasError(
-            f"{published.tag}: the download failed ({error}).",
-            remedy=f"Fetch {published.file} elsewhere and put it into {where}, or give it with --weights.",
-        ) from error
+def compute() -> Iterator[dict[str, Any]]:
+    """The rows of `published.json` from the metadata of the installed torchvision and timm."""
+    for counterpart in _ours():
+        library, name = counterpart.split("/")
+        yield from (_from_torchvision if library == "torchvision" else _from_timm)(counterpart, name)
 
 
-def _torch_checkpoints() -> Path:
-    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
-    return Path(home).expanduser() / "hub" / "checkpoints"
+def _from_torchvision(counterpart: str, name: str) -> Iterator[dict[str, Any]]:
+    from torchvision.models import get_model_weights
+
+    weights: Any = get_model_weights(name)
+    for entry in weights:
+        figures = entry.meta["_metrics"]["ImageNet-1K"]
+        if math.isnan(figures["acc@1"]):  # VGG-16's IMAGENET1K_FEATURES, whose classifier is not a number either
+            continue
+        transforms = entry.transforms()
+        mean, std = transforms.mean, transforms.std
+        if name == "googlenet":  # with weights torchvision sets `transform_input`, which undoes ImageNet's statistics
+            mean = std = [0.5] * 3
+        yield {
+            "tag": f"torchvision/{weights.__name__}.{entry.name}",
+            "counterpart": counterpart,
+            "file": entry.url.rpartition("/")[2],
+            "url": entry.url,
+            "top1": figures["acc@1"],
+            "top5": figures["acc@5"],
+            "megabytes": round(entry.meta["_file_size"] * _MIB, 2),
+            "licence": entry.meta.get("license"),
+            "default": entry is weights.DEFAULT,
+            "prepared": {
+                "size": transforms.crop_size[0],
+                "resize": transforms.resize_size[0],
+                "fit": "crop",
+                "interpolation": transforms.interpolation.value,
+                "mean": list(mean),
+                "std": list(std),
+            },
+        }
 
 
-def _hub_cache() -> Path:
-    if cache := os.environ.get("HF_HUB_CACHE"):
-        return Path(cache).expanduser()
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(home).expanduser() / "hub"
+def _from_timm(counterpart: str, name: str) -> Iterator[dict[str, Any]]:
+    from timm.models import get_pretrained_cfg, list_pretrained
+
+    default: Any = get_pretrained_cfg(name)
+    for tagged in sorted(list_pretrained(f"{name}.*"), key=lambda tagged: (tagged != f"{name}.{default.tag}", tagged)):
+        entry: Any = get_pretrained_cfg(tagged)
+        if entry.num_classes != 1000:  # ImageNet-21k's, and features alone
+            continue
+        size = entry.input_size[1]  # not `test_input_size`, with which timm's own evaluation gets a little more
+        yield {
+            "tag": f"timm/{tagged}",
+            "counterpart": counterpart,
+            "file": "model.safetensors" if entry.hf_hub_id else entry.url.rpartition("/")[2],
+            "url": None if entry.hf_hub_id else entry.url,  # the `legacy_` ones are not on the hub
+            "top1": None,
+            "top5": None,
+            "megabytes": None,
+            "licence": entry.license,
+            "default": tagged == f"{name}.{default.tag}",
+            "prepared": {
+                "size": size,
+                "resize": math.floor(size / entry.crop_pct),
+                "fit": {"center": "crop", "squash": "squash", "border": "pad"}[entry.crop_mode],
+                "interpolation": entry.interpolation,
+                "mean": list(entry.mean),
+                "std": list(entry.std),
+            },
+        }
+
+
+def as_text() -> str:
+    """What `published.json` holds: a line for each tag."""
+    return "[\n" + ",\n".join(json.dumps(row) for row in compute()) + "\n]\n"
+
+
+if __name__ == "__main__":
+    _FILE.write_text(as_text())

@@ -68,7 +68,9 @@ def keys(config: DenseNetConfig) -> dict[str, dict[str, str]]:
     table = {
         "features.conv0": "stages.stem.conv",
         "features.norm0": "stages.stem.norm",
-        f"{layer}.norm{{i}}": f"{ours}.norm{{i}}",
+        f"{layer}.norm.{{i}}": f"{ours}.norm{{i}}",  # in torchvision's files, which it renames when it loads them
+        f"{layer}.conv.{{i}}": f"{ours}.conv{{i}}",
+        f"{layer}.norm{{i}}": f"{ours}.norm{{i}}",  # in its networks; behind the above, since the way back takes the last
         f"{layer}.conv{{i}}": f"{ours}.conv{{i}}",
         "features.transition{s}.norm": "stages.stage{s+1}.transition.norm",
         "features.transition{s}.conv": "stages.stage{s+1}.transition.conv",
