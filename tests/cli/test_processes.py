@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,11 @@ def test_ctrl_c_leaves_nothing_half_written_and_loses_nothing(
     before = state(out), state(many)
     words = ["fit", str(many), "--weights", str(backbone), "--out", str(out), "--json"]
     process = subprocess.Popen(
-        [*CONVATLAS, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [*CONVATLAS, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
     until = time.monotonic() + 60
     while not MOMENTS[moment](cache) and process.poll() is None and time.monotonic() < until:
