@@ -108,3 +108,28 @@ def test_dropout_stands_where_the_sources_have_it(name: str, values: set[float])
     for key, parameter in layer.named_parameters():
         nn.init.constant_(parameter, float(key == "fc.bias"))
     assert set(layer(torch.ones(1, 4096)).unique().tolist()) == values  # at the output, or at the input
+
+
+@pytest.mark.parametrize(("name", "cut"), [("alexnet_owt", "head.fc6"), ("vgg11", "head.fc7"), ("zfnet", "head.fc6")])
+def test_tuning_from_a_cut_in_the_classifier_is_tuning_with_the_rest_frozen(name: str, cut: str) -> None:
+    """Three steps on activations kept from the cut give the weights that three steps of the whole network give, and nothing else moves."""
+    images, labels = torch.randn(4, *catalogue.find(name).input_size), torch.tensor([0, 1, 2, 0])
+    results: list[dict[str, torch.Tensor]] = []
+    for kept in (True, False):
+        model, _ = network(name)
+        first, rest = zoo.prefix(model, cut), zoo.suffix(model, cut)
+        for parameter in first.parameters():
+            parameter.requires_grad_(False)
+        hidden = first(images)
+        for _ in range(3):
+            loss = nn.functional.cross_entropy(rest(hidden) if kept else model(images), labels)
+            gradients = torch.autograd.grad(loss, list(rest.parameters()))
+            with torch.no_grad():
+                for parameter, gradient in zip(rest.parameters(), gradients, strict=True):
+                    parameter -= 0.01 * gradient
+        results.append(model.state_dict())
+    untouched, _ = network(name)
+    moved = {key for key, tensor in untouched.state_dict().items() if not torch.equal(tensor, results[0][key])}
+    after = ("head.fc8",) if cut == "head.fc7" else ("head.fc7", "head.fc8")
+    assert moved == {key for key in results[0] if key.startswith(after)}
+    assert all(torch.equal(tensor, results[1][key]) for key, tensor in results[0].items())
