@@ -180,7 +180,7 @@ def test_names_for_type_checkers_are_the_names_at_run_time() -> None:
 
 def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="module 'convatlas' has no attribute 'fitt'"):
-        convatlas.fitt  # noqa: B018
+        convatlas.fitt  # noqa: B018 - looking it up is the test
 
 
 @pytest.mark.parametrize("name", [name for package in PACKAGES for name in public(package)])

@@ -49,7 +49,7 @@ def test_class_folders_and_order(tmp_path: Path) -> None:
     assert scan(root, class_order="natural").classes == ("1", "2", "10")
     assert scan(root).splits == {"all": 3}
     with pytest.raises(ConvAtlasError, match="random"):
-        scan(root, class_order="random")  # type: ignore[arg-type]
+        scan(root, class_order="random")  # type: ignore[arg-type] - what is wrong with it
 
 
 def test_train_is_also_a_vehicle(tmp_path: Path) -> None:

@@ -14,9 +14,6 @@ from PIL import Image
 import convatlas
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.demo import demo, write_digits
-from convatlas.weights import source
-
-EMBEDDED = source._EMBEDDED_FILE
 
 
 @pytest.fixture
@@ -68,7 +65,6 @@ def test_which_digit_goes_where_is_fixed(few_digits: None, tmp_path: Path) -> No
     assert names[0] == names[1]
 
 
-@pytest.mark.skipif(not EMBEDDED.is_file(), reason="the embedded weights have not been trained yet")
 def test_the_demonstration_on_a_few_digits(offline: None, few_digits: None, tmp_path: Path) -> None:
     result = demo(tmp_path / "demo")
     assert result.bundle == tmp_path / "demo/classifier"
@@ -93,7 +89,6 @@ def test_somebody_s_digits_are_left_alone(few_digits: None, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not EMBEDDED.is_file(), reason="the embedded weights have not been trained yet")
 def test_the_whole_demonstration(offline: None, tmp_path: Path) -> None:
     result = demo(tmp_path / "demo")
     assert result.accuracy > 0.97

@@ -17,12 +17,10 @@ from convatlas.jobs import fit as job
 from convatlas.jobs.evaluate import evaluate
 from convatlas.jobs.fit import FitResult, fit
 from convatlas.transfer.probe import Selection
-from convatlas.weights import source
 from tiny import CLASSES, NETWORK, STAGES, content, photo, write_photos, write_split, write_weights
 
 RUNGS = (*STAGES, "all stages")
 NUMBER = (int, float)
-EMBEDDED = source._EMBEDDED_FILE
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +288,6 @@ def test_an_unknown_device_is_refused(photos: Path, backbone: Path, tmp_path: Pa
         fit(photos, weights=backbone, out=tmp_path / "m", device=device)
 
 
-@pytest.mark.skipif(not EMBEDDED.is_file(), reason="the embedded weights have not been trained yet")
 def test_without_weights_the_embedded_backbone_is_taken_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from convatlas import catalogue, zoo
+from peers import peer
 
 FIXED = ("lenet5_modern", "alexnet", "caffenet", "zfnet", "alexnet_owt", "vgg11", "vgg16_c")
 POOLED = (
@@ -81,13 +81,9 @@ def test_an_output_that_is_no_linear_layer_has_no_dense_form() -> None:
 def test_the_classifier_s_cuts_are_torchvision_s_activations(name: str, theirs: str) -> None:
     from convatlas.weights.load import in_layout
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchvision's own, at import
-        import torchvision
-
     torch.manual_seed(0)
     model = zoo.build(name).double().eval()
-    reference: Any = torchvision.models.get_model(theirs, weights=None).double().eval()
+    reference: Any = peer(f"torchvision/{theirs}").double()
     reference.load_state_dict(in_layout(model, name, "torchvision"))
     ends = [i for i, layer in enumerate(reference.classifier) if isinstance(layer, nn.ReLU)]
     images = torch.randn(1, 3, 96, 96, dtype=torch.float64)

@@ -7,14 +7,13 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from convatlas import catalogue, zoo
 from convatlas.weights.load import in_layout, load_tensors, to_our_keys
+from peers import largest_difference, peer
 
 ELSEWHERE = {other: (name, fields) for family in zoo.FAMILIES for other, (name, fields) in family.ELSEWHERE.items()}
 
@@ -25,29 +24,10 @@ def twice(other: str) -> bool:
     return other.startswith("timm/") and any(name.startswith("torchvision/") for name in names)
 
 
-def theirs(other: str) -> nn.Module:
-    library, name = other.split("/")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # their own, at import
-        if library == "torchvision":
-            import torchvision
-
-            fields: dict[str, Any] = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
-            return torchvision.models.get_model(name, weights=None, **fields)
-        import timm
-
-        return timm.create_model(name, pretrained=False)
-
-
 @pytest.fixture(autouse=True)
 def one_at_a_time() -> Iterator[None]:
     yield
     gc.collect()
-
-
-def largest_difference(first: Tensor, second: Tensor) -> float:
-    """Of the largest value."""
-    return float((first - second).abs().max() / second.abs().max())
 
 
 @pytest.mark.parametrize(
@@ -56,14 +36,8 @@ def largest_difference(first: Tensor, second: Tensor) -> float:
 def test_their_weights_give_their_numbers(other: str) -> None:
     torch.manual_seed(0)
     name, fields = ELSEWHERE[other]
-    model = theirs(other).eval()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):  # norms that do something, and keep deep nets within range
-            assert module.running_mean is not None and module.running_var is not None
-            module.running_mean.normal_(std=0.1)
-            module.running_var.uniform_(0.8, 1.2)
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-            nn.init.normal_(module.bias, std=0.1)
+    googlenet = {"init_weights": False, "aux_logits": False} if other == "torchvision/googlenet" else {}
+    model = peer(other, **googlenet)
     state = model.state_dict()
     ours = zoo.build(name, config=replace(zoo.config_of(name), **fields)).eval()
     tensors = to_our_keys(Path(other), state, zoo.family_of(name).keys(ours.config))
@@ -90,7 +64,7 @@ def test_their_weights_give_their_numbers(other: str) -> None:
 def test_every_network_that_they_have_is_compared() -> None:
     """By their own lists: a name of theirs that is a name of ours must be in the table."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # their own, at import
         import timm
         import torchvision
 

@@ -264,6 +264,7 @@ def pack(
     name: Annotated[
         str | None, typer.Argument(help="The network; left out, the card beside the weights names it.")
     ] = None,
+    # `...` is how typer marks an option that must be given after an argument that need not
     weights: Annotated[
         str, typer.Option("--weights", metavar="FILE_OR_TAG", help="The weights, with their classifier.")
     ] = ...,  # type: ignore[assignment]

@@ -61,6 +61,7 @@ def train(
     batch_size = min(config.batch_size, len(images))
     steps = len(images) // batch_size
     images, labels = images.to(device), labels.to(device)
+    # torch takes both together; its stubs have no such overload
     model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     average = (
         AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True) if config.ema else None

@@ -202,9 +202,7 @@ def _runner(taps: nn.Module, preprocessing: Preprocessing, device: str) -> tuple
     @torch.inference_mode()
     def run(pixels: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         images = normalised(torch.from_numpy(pixels).to(device), preprocessing.mean, preprocessing.std)
-        return {
-            stage: tuple(part.cpu().numpy() for part in pooled(activation))
-            for stage, activation in fast(images).items()
-        }  # type: ignore[misc]
+        found = {cut: pooled(activation) for cut, activation in fast(images).items()}
+        return {cut: (mean.cpu().numpy(), deviation.cpu().numpy()) for cut, (mean, deviation) in found.items()}
 
     return run, CPU_BATCH if device == "cpu" else GPU_BATCH

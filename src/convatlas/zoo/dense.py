@@ -24,7 +24,8 @@ def dense(model: ConvNet) -> nn.Sequential:
     blocks: dict[str, nn.Module] = {}
     for name, block in copied.head.named_children():
         if isinstance(block, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
-            side = int(block.output_size)  # type: ignore[arg-type]
+            size = block.output_size
+            side = size if isinstance(size, int) else None
         elif isinstance(block, nn.Linear):
             blocks[name] = _convolution(block, side or math.isqrt(block.in_features // maps))
             side = 1

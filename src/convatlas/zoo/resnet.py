@@ -42,8 +42,8 @@ class ResNetConfig:
 _18, _34, _50, _101, _152 = (2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3)
 
 
-def _deep(blocks: tuple[int, ...], **fields: int) -> ResNetConfig:
-    return ResNetConfig(blocks=blocks, bottleneck=True, **fields)  # pyright: ignore[reportArgumentType]
+def _deep(blocks: tuple[int, ...], *, inner: int = 64, groups: int = 1, cifar: bool = False) -> ResNetConfig:
+    return ResNetConfig(blocks=blocks, bottleneck=True, inner=inner, groups=groups, cifar=cifar)
 
 
 def _cifar(depth: int, shortcut: Literal["A", "B", "none"]) -> ResNetConfig:
