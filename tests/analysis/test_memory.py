@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -85,9 +86,10 @@ def allocated(run: Callable[[], object]) -> tuple[int, int]:
     """What the CPU's allocator handed out while `run` ran: the most at once, and what is left while its result is held."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         result = run()
-    events = watched.profiler.kineto_results.events() if watched.profiler else []  # pyright: ignore[reportAttributeAccessIssue]
+    watching: Any = watched.profiler
+    events = watching.kineto_results.events()
     now = most = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
+    for event in sorted(events, key=lambda event: event.start_ns()):
         if event.name() == "[memory]":
             now += event.nbytes()
             most = max(most, now)

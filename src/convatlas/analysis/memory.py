@@ -144,16 +144,15 @@ def _saved_storages(tape: Tape, wanted: set[int]) -> tuple[set[int], set[str]]:
     state = {value.storage for value in tape.state.values()}
     saved: set[int] = set()
     assumed: set[str] = set()
-    rules: dict[Any, _Rule] = {}
     for op in tape.ops:
         if not any(value.number in flowing for value in op.reads):
             continue
         given = list(_values((op.args, tuple(op.kwargs.values()))))
         mask = tuple(value.number in flowing for value in given)
         key = (op.func, mask, _form((op.args, tuple(op.kwargs.items()))))
-        if key not in rules:
-            rules[key] = _ask(op, mask)
-        rule = rules[key]
+        if key not in _RULES:
+            _RULES[key] = _ask(op, mask)
+        rule = _RULES[key]
         if rule.assumed:
             assumed.add(op.kind.removeprefix("aten."))
         kept = [given[i] for i in rule.given] + [op.makes[i] for i in rule.made if i < len(op.makes)]
@@ -172,6 +171,9 @@ class _Rule:
     made: tuple[int, ...]
     flowing: tuple[int, ...]
     assumed: bool = False
+
+
+_RULES: dict[Any, _Rule] = {}  # by operation, what requires a gradient, and all arguments but sizes
 
 
 class _Quick(TorchDispatchMode):
