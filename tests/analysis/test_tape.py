@@ -124,6 +124,28 @@ def test_a_module_without_forward_says_so() -> None:
         record(nn.Module(), torch.empty(1))
 
 
+class Calling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.scaled_dot_product_attention(x, x, x)
+        return torch.mul(self.norm(x), 2) + torch.einsum("bij,bkj->bik", x, x)
+
+
+def test_operations_name_the_function_of_torch_that_ran_them() -> None:
+    tape = record(Calling(), torch.empty(2, 6, 6))
+    by_function: dict[object, set[str]] = {}
+    for op in tape.ops:
+        by_function.setdefault(op.function, set()).add(op.kind.removeprefix("aten."))
+    assert {"bmm", "_safe_softmax"} <= by_function[F.scaled_dot_product_attention]
+    assert by_function[F.layer_norm] == {"native_layer_norm"}
+    assert by_function[torch.mul] == {"mul"}
+    assert by_function[Tensor.add] == {"add"}  # the operator
+    assert "bmm" in by_function[torch.einsum]
+
+
 def test_sizes_of_values() -> None:
     value = Value(0, (2, 3, 4), torch.float16, 0, "made")
     assert (value.elements, value.bytes_) == (24, 48)

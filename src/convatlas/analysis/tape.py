@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -54,6 +55,7 @@ class Op:
     kwargs: Mapping[str, Any]
     reads: tuple[Value, ...]
     makes: tuple[Value, ...]
+    function: Any = None  # the function of torch that Python called and that ran this: F.linear, which takes several
 
     @property
     def kind(self) -> str:
@@ -148,6 +150,7 @@ class _Recorder(TorchDispatchMode):
         self._written: dict[int, Value] = {}  # by storage: the last value written in place
         self._running: list[int] = []
         self._count = 0
+        self.function: Any = None  # of torch's, running
 
     def run(
         self, tensors: Literal["meta", "fake", "real"], mode: Any, inputs: Sequence[Any], named: Mapping[str, Any]
@@ -164,7 +167,7 @@ class _Recorder(TorchDispatchMode):
         given = tuple(self._new(x, "input") for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor))
         hooks = self._watch()
         try:
-            with self:
+            with self, _Functions(self):
                 if tensors == "real":
                     output = self.model(*args, **kwargs)
                 else:
@@ -228,7 +231,8 @@ class _Recorder(TorchDispatchMode):
                 value = self._values[id(tensor)] if id(tensor) in made else self._new(tensor, "made")
                 self._written[value.storage] = value
                 makes += () if id(tensor) in made else (value,)
-        self.ops.append(Op(func, self._running[-1] if self._running else 0, noted[0], noted[1], tuple(reads), makes))
+        call = self._running[-1] if self._running else 0
+        self.ops.append(Op(func, call, noted[0], noted[1], tuple(reads), makes, self.function))
         return output
 
     @staticmethod
@@ -251,6 +255,21 @@ class _Recorder(TorchDispatchMode):
 
     def _current(self, tensors: Any) -> tuple[Value, ...]:
         return tuple(self._value(x) for x in tree_leaves(tensors) if isinstance(x, Tensor))
+
+
+class _Functions(TorchFunctionMode):
+    """Notes which of torch's functions is running. Those that it calls in turn are part of it."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        outer, self._recorder.function = self._recorder.function, func
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self._recorder.function = outer
 
 
 def _as_meta(tensor: Tensor) -> Tensor:
