@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -98,6 +100,38 @@ def test_inputs_and_outputs_of_any_structure() -> None:
     tape = record(Nested(), torch.empty(2, 3), more={"a": torch.empty(3)})
     assert [v.shape for v in tape.inputs] == [(2, 3), (3,)]
     assert [v.shape for v in tape.outputs] == [(2, 3), (3,)]
+
+
+@dataclass
+class Answer:
+    logits: Tensor
+    maps: dict[str, Tensor]
+
+
+class Answering(nn.Module):
+    def forward(self, x: Tensor) -> Answer:
+        return Answer(x.mean((2, 3)), {"last": x})
+
+
+class Asking(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = Answering()
+
+    def forward(self, x: Tensor) -> Answer:
+        assert x.shape[1] == 3, "images must have 3 channels"
+        return self.inside(x * 2)
+
+
+def test_outputs_in_a_dataclass_are_seen() -> None:
+    tape = record(Asking(), torch.empty(1, 3, 4, 4))
+    assert [v.shape for v in tape.outputs] == [(1, 3), (1, 3, 4, 4)]
+    assert [v.shape for v in tape.calls[1].outputs] == [(1, 3), (1, 3, 4, 4)]
+
+
+def test_whatever_the_network_raises_says_where() -> None:
+    with pytest.raises(UnrunnableError, match="Asking cannot take 1×1×4×4: images must have 3 channels"):
+        record(Asking(), torch.empty(1, 1, 4, 4))
 
 
 def test_the_model_is_left_as_it_was() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 import torch
@@ -110,7 +110,7 @@ def record(model: nn.Module, *inputs: Any, **named_inputs: Any) -> Tape:
             try:
                 with context() as mode:
                     return recorder.run(tensors, mode, inputs, named_inputs)
-            except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError, IndexError) as error:
+            except Exception as error:  # whatever the network's own code raises, as the assertions on sizes do
                 failures.append((recorder, error))
     recorder, error = failures[-1]
     raise UnrunnableError(recorder.where_it_stopped(error)) from error
@@ -254,7 +254,7 @@ class _Recorder(TorchDispatchMode):
         return value
 
     def _current(self, tensors: Any) -> tuple[Value, ...]:
-        return tuple(self._value(x) for x in tree_leaves(tensors) if isinstance(x, Tensor))
+        return tuple(self._value(x) for x in _tensors(tensors))
 
 
 class _Functions(TorchFunctionMode):
@@ -270,6 +270,15 @@ class _Functions(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         finally:
             self._recorder.function = outer
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    """Those that a module takes or gives: in lists, dictionaries and what torch knows as such, and in dataclasses."""
+    for leaf in tree_leaves(tree):
+        if isinstance(leaf, Tensor):
+            yield leaf
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            yield from _tensors([getattr(leaf, item.name) for item in fields(leaf)])
 
 
 def _as_meta(tensor: Tensor) -> Tensor:
