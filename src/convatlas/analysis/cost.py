@@ -26,36 +26,36 @@ _OF_OUTPUT = {
     1: """abs add atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp clamp_max clamp_min cos cosh div eq erf exp
         exp2 expm1 floor floor_divide fmod ge gt le log log10 log1p log2 logical_and logical_not logical_or logical_xor lt maximum
         minimum mul ne neg pow reciprocal relu remainder round rsqrt rsub sigmoid sign sin sinh sqrt square sub tan tanh threshold
-        trunc where""",
-    2: """_prelu_kernel addcdiv addcmul hardtanh leaky_relu log_sigmoid_forward silu softplus hardshrink softshrink glu""",
-    3: "elu lerp",  # elu: a comparison, exp − 1, a product
+        trunc""",
+    2: "_prelu_kernel addcdiv addcmul glu hardshrink hardtanh leaky_relu silu softplus softshrink",
+    3: "_weight_norm_interface elu lerp",  # elu: a comparison, exp − 1, a product
     4: "_fused_rms_norm hardsigmoid mish",  # hardsigmoid: + 3, two comparisons, / 6
-    5: """_log_softmax _safe_softmax _softmax gelu hardswish""",  # softmax: maximum, difference, exponential, sum, quotient
-    7: """native_group_norm native_layer_norm upsample_bilinear2d""",  # norms: mean, difference, square, sum, three to scale and shift
-    15: "upsample_trilinear3d",  # 8 products and their sum
-    31: "upsample_bicubic2d",  # 16 products and their sum; what gives the weights is small, as they are a column's or a row's
+    5: "_log_softmax _safe_softmax _softmax gelu hardswish",  # softmax: maximum, difference, exponential, sum, quotient
+    7: """native_group_norm native_layer_norm
+        upsample_bilinear2d""",  # norms: mean, difference, square, sum, three to scale and shift; a look-up: 4 products, their sum
+    15: "upsample_trilinear3d",
+    31: "upsample_bicubic2d",
 }
 # and of each element that is read
 _OF_INPUT = {
-    1: "all amax amin any argmax argmin col2im cumprod cumsum max mean min prod sum index_add scatter_add",
+    1: "all amax amin any argmax argmin col2im cumprod cumsum max mean min prod sum",
     2: "linalg_vector_norm",
     4: "std std_mean var var_mean",  # mean, difference, square, sum
 }
-# Gives what there was before in another shape, place or type, or a constant: computes nothing.
-_FREE = """_local_scalar_dense _reshape_alias _reshape_copy _to_copy _unsafe_view alias arange as_strided cat clone constant_pad_nd
-    contiguous copy detach diag_embed diagonal embedding empty empty_like empty_permuted empty_strided expand expand_copy eye fill flip
-    full full_like gather im2col index index_put index_select is_same_size lift_fresh lift_fresh_copy masked_fill narrow native_dropout
-    new_empty new_empty_strided new_full new_ones new_zeros ones ones_like permute pixel_shuffle pixel_unshuffle reflection_pad1d
-    reflection_pad2d reflection_pad3d repeat replication_pad1d replication_pad2d replication_pad3d resize roll scalar_tensor scatter
-    select select_scatter set slice slice_scatter split split_with_sizes squeeze stack sym_size t transpose tril triu unbind unfold
-    unsafe_split unsafe_split_with_sizes unsqueeze upsample_nearest1d upsample_nearest2d upsample_nearest3d view view_as_complex
-    view_as_real zero zeros zeros_like"""
-_POOLING = {
-    "avg_pool2d": 2,
-    "avg_pool3d": 3,
-    "max_pool2d_with_indices": 2,
-    "max_pool3d_with_indices": 3,
-}  # axes of the window
+# Gives what there was before in another shape, place or type, or a constant, or only asks of what kind it is: computes nothing.
+_FREE = """prim.device profiler._record_function_enter_new profiler._record_function_exit
+    _local_scalar_dense _pack_padded_sequence _reshape_alias _reshape_copy _to_copy _unsafe_view alias arange
+    as_strided cat clone constant_pad_nd contiguous copy detach diag_embed diagonal embedding empty empty_like
+    empty_permuted empty_strided expand expand_copy eye fill flip full full_like gather im2col index index_put
+    index_select is_same_size lift_fresh lift_fresh_copy masked_fill narrow native_dropout new_empty
+    new_empty_strided new_full new_ones new_zeros ones ones_like permute pixel_shuffle pixel_unshuffle
+    reflection_pad1d reflection_pad2d reflection_pad3d repeat replication_pad1d replication_pad2d replication_pad3d
+    resize roll scalar_tensor scatter select select_scatter set slice slice_scatter split split_with_sizes squeeze
+    stack sym_size t transpose tril triu unbind unfold unsafe_split unsafe_split_with_sizes unsqueeze
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d view view_as_complex view_as_real where zero zeros
+    zeros_like"""
+# Number of axes of the window
+_POOLING = {"avg_pool2d": 2, "avg_pool3d": 3, "max_pool2d_with_indices": 2, "max_pool3d_with_indices": 3}
 _ADAPTIVE = {"_adaptive_avg_pool2d": 2, "_adaptive_avg_pool3d": 3, "adaptive_max_pool2d": 2, "adaptive_max_pool3d": 3}
 _VECTORS = {"dot", "vdot", "mv", "addmv"}  # products that torch has no formula for: each weight or element is used once
 
