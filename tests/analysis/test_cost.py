@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from operator import attrgetter
+
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from convatlas import catalogue, zoo
+from convatlas.analysis import cost
 from convatlas.analysis.cost import Layer, layers, total
 from convatlas.analysis.tape import record
 
@@ -94,10 +98,21 @@ def test_mult_adds_are_half_of_what_torch_s_counter_says(model: nn.Module, shape
         (nn.Identity(), 0),
         (nn.ZeroPad2d(2), 0),
         (nn.Hardswish(), 5 * 2 * 4 * 8 * 8),
+        (nn.ReLU(inplace=True), 2 * 4 * 8 * 8),
+        (nn.Softmax(dim=1), 5 * 2 * 4 * 8 * 8),
+        (nn.InstanceNorm2d(4), 7 * 2 * 4 * 8 * 8),  # in evaluation mode too, its statistics come from the image
+        (nn.GroupNorm(2, 4), 7 * 2 * 4 * 8 * 8),
+        (nn.AdaptiveAvgPool2d(3), 2 * 4 * 10 * 10),  # along each axis, windows of 3, 4 and 3 cover 10 places
+        (nn.AdaptiveMaxPool2d((8, 16)), 2 * 4 * 8 * 16),  # windows of one
+        (nn.Upsample(scale_factor=2, mode="nearest"), 0),
+        (nn.Upsample(scale_factor=2, mode="bilinear"), 7 * 2 * 4 * 16 * 16),
+        (torch.nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 2, 1, bias=False)), 2 * (2 * 64 * 8) + 3 * 8),
+        (nn.Fold((9, 9), 2, stride=1), 2 * 4 * 64),  # each value is added to one place
     ],
 )
 def test_flops_are_those_of_the_definition(module: nn.Module, flops: int) -> None:
-    found = total(record(module, torch.empty(2, 4, 8, 8)).ops)
+    images = torch.empty(2, 4, 64) if isinstance(module, nn.Fold) else torch.empty(2, 4, 8, 8)
+    found = total(record(module, images).ops)
     assert found.flops == flops
     assert found.status == "complete"
 
@@ -112,6 +127,31 @@ def test_what_no_rule_covers_is_listed_and_the_total_is_partial() -> None:
     assert found.status == "partial"
     assert dict(found.uncounted) == {"erfinv": 1}
     assert found.flops == 6  # the rectifier
+    assert str(found) == "at least 0 mult-adds, 6 FLOPs (partial: no rule for 1 erfinv)"
+    assert str(total([])) == "0 mult-adds, 0 FLOPs"
+
+
+class Indexing(nn.Module):
+    """Works with places and masks, then with a vector."""
+
+    def forward(self, x: Tensor, places: Tensor) -> Tensor:
+        places = (places * 2 + 1) % 3
+        return x[places] @ x[0]
+
+
+def test_whole_numbers_are_no_floating_point_operations_and_products_with_a_vector_are_mult_adds() -> None:
+    found = total(record(Indexing(), torch.empty(3, 5), torch.zeros(7, dtype=torch.long)).ops)
+    assert (found.mult_adds, found.flops, found.status) == (35, 70, "complete")
+
+
+def test_no_operation_has_two_rules() -> None:
+    groups = [*cost._OF_OUTPUT.values(), *cost._OF_INPUT.values(), cost._FREE]
+    kinds = [kind for group in groups for kind in group.split()]
+    kinds += [*cost._POOLING, *cost._ADAPTIVE, *cost._VECTORS]
+    assert [kind for kind, number in Counter(kinds).items() if number > 1] == []
+    kinds = [kind if "." in kind else f"aten.{kind}" for kind in kinds]
+    packets = [attrgetter(kind)(torch.ops) for kind in kinds]  # which exist
+    assert [packet for packet in packets if packet in flop_registry] == []
 
 
 def test_a_shared_module_is_one_layer_with_its_parameters_once_and_its_work_twice() -> None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -59,6 +60,7 @@ class Op:
     kwargs: Mapping[str, Any]
     reads: tuple[Value, ...]
     makes: tuple[Value, ...]
+    function: Any = None  # the function of torch that Python called and that ran this: F.linear, which takes several
 
     @property
     def kind(self) -> str:
@@ -124,7 +126,7 @@ def record(model: nn.Module, *inputs: Any, training: bool = False, **named_input
             try:
                 with context() as mode:
                     return recorder.run(mode, inputs, named_inputs, training=training)
-            except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError, IndexError) as error:
+            except Exception as error:  # whatever the network's own code raises, as the assertions on sizes do
                 failures.append((recorder, error))
     recorder, error = failures[-1]
     raise UnrunnableError(recorder.where_it_stopped(error)) from error
@@ -178,6 +180,7 @@ class _Recorder(TorchDispatchMode):
         self._running: list[int] = []
         self._count = 0
         self._known: dict[Any, Any] = {}  # what operations made, to make the like again without asking torch
+        self.function: Any = None  # of torch's, running
 
     def run(self, mode: Any, inputs: Sequence[Any], named: Mapping[str, Any], *, training: bool) -> Tape:
         convert = {"meta": _as_meta, "fake": mode and mode.from_tensor, "real": lambda tensor: tensor}[self.tensors]
@@ -192,7 +195,7 @@ class _Recorder(TorchDispatchMode):
         given = tuple(self._new(x, "input") for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor))
         hooks = self._watch()
         try:
-            with self:
+            with self, _Functions(self):
                 if all(swapped[name] is tensor for name, tensor in own.items()):
                     output = self.model(*args, **kwargs)
                 else:
@@ -272,7 +275,7 @@ class _Recorder(TorchDispatchMode):
                 self._written[value.storage] = value
                 makes += () if is_output else (value,)
         call = self._running[-1] if self._running else 0
-        self.ops.append(Op(func, call, noted, noted_named, tuple(reads), makes))
+        self.ops.append(Op(func, call, noted, noted_named, tuple(reads), makes, self.function))
         return output
 
     def _output(self, func: Any, args: Any, kwargs: Any, key: tuple[Any, ...]) -> Any:
@@ -365,14 +368,18 @@ _VIEWS_IN_DISGUISE = (torch.ops.aten._unsafe_view, torch.ops.aten._reshape_alias
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:
-    """The tensors in nested lists, tuples and dicts."""
+    """Those that a module or an operation takes or gives: in lists, dictionaries and what torch knows as such, and in dataclasses."""
     if isinstance(tree, Tensor):
         yield tree
     elif type(tree) in (tuple, list):
         for branch in tree:
             yield from _tensors(branch)
     elif tree is not None:
-        yield from (x for x in tree_leaves(tree) if isinstance(x, Tensor))
+        for leaf in tree_leaves(tree):
+            if isinstance(leaf, Tensor):
+                yield leaf
+            elif is_dataclass(leaf) and not isinstance(leaf, type):
+                yield from _tensors([getattr(leaf, item.name) for item in fields(leaf)])
 
 
 def _memory(tensor: Tensor) -> tuple[int, int]:
@@ -381,6 +388,21 @@ def _memory(tensor: Tensor) -> tuple[int, int]:
         return -id(tensor), 0
     storage = tensor.untyped_storage()
     return storage._cdata, storage.nbytes()
+
+
+class _Functions(TorchFunctionMode):
+    """Notes which of torch's functions is running. Those that it calls in turn are part of it."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        outer, self._recorder.function = self._recorder.function, func
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self._recorder.function = outer
 
 
 def _as_meta(tensor: Tensor) -> Tensor:
