@@ -241,9 +241,9 @@ class _Tree:
         """The path of the outermost module around `path` that runs nothing besides these blocks."""
         first, last = min(b.ops.start for b in blocks if b.ops), max(b.ops.stop for b in blocks if b.ops)
         for i, call in enumerate(self.tape.calls):
-            if call.path and f"{path}.".startswith(f"{call.path}."):
-                if self.ops[i] and first <= self.ops[i].start and self.ops[i].stop <= last:
-                    return call.path
+            around = call.path and f"{path}.".startswith(f"{call.path}.")
+            if around and self.ops[i] and first <= self.ops[i].start and self.ops[i].stop <= last:
+                return call.path
         return path
 
     def shape(self, block: Block) -> tuple[int, ...]:
