@@ -10,25 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from convatlas.analysis import words
+from convatlas.analysis.boxes import BOX_WIDTH, CHIP, SLIM, TITLE, Box, boxes, node_width, short_path
 from convatlas.analysis.cost import total
-from convatlas.analysis.folding import Fold, Folded, fold
+from convatlas.analysis.folding import Folded, fold
 from convatlas.analysis.outline import Link, Outline, Stage, outline
-from convatlas.analysis.sketch import Sketch, counted, layer_nodes, merged, separable, sketch, without_widths
 from convatlas.analysis.svg import Canvas, shortened, text_width
 from convatlas.analysis.tape import Tape, Value
-from convatlas.analysis.wires import Placed, place
 
 WIDTH = 900
 LABELS, BOX, FIGURES = 24, 186, 706  # left edges of the columns
-BOX_WIDTH, BAR = 504, 80
-SLIM, TITLE, PAD = 32, 26, 9  # heights: a layer's box, a block's title, the room below its inside
+BAR, LABEL_WIDTH = 80, 112
 GAP, SEAM = 32, 14  # between boxes; more between stages
-TALL, CROWD = 300, 16  # the highest inside, and the number of layers from which on separable ones are drawn as one
-INSIDE, SMALLEST = BOX_WIDTH - 28, 0.7  # the widest inside, and how small it is drawn at most
-CHIP = 20
 
 STYLE = """
 .ca-diagram text{fill:var(--ca-ink)} .ca-diagram .muted{fill:var(--ca-muted)} .ca-diagram .strong{font-weight:600}
@@ -44,38 +38,17 @@ stroke:var(--ca-accent);stroke-width:.8} .ca-diagram .side{fill:var(--ca-bar);st
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Box:
-    """A fold as it is drawn."""
-
-    fold: Fold
-    title: str
-    note: str  # beside the title
-    inside: Sketch | None  # None for a layer
-    placed: Placed | None
-    words: str  # what stands in the box of a layer, or for an inside that is too large
-    scale: float  # of the inside
-    height: float
-    parameters: int
-    mult_adds: int
-
-    @property
-    def last(self) -> int:
-        """The place of its last unit."""
-        return self.fold.first + len(self.fold.units) - 1
-
-
 def diagram(tape: Tape, *, title: str = "", stages: Sequence[str] | None = None) -> str:
     """A figure of the network as one self-contained SVG; `stages` are the module paths of its stages, found where none are given."""
     of = outline(tape, stages)
     folded = fold(tape, of)
-    boxes = _boxes(tape, folded)
+    drawn = boxes(tape, folded)
     whole = total(tape.ops)
     name = title or (tape.calls[0].kind if tape.calls else "network")
-    parameters = sum(box.parameters for box in boxes)
+    parameters = sum(box.parameters for box in drawn)
     told = f"{words.number(parameters)} parameters · {words.number(whole.mult_adds)} mult-adds"
     canvas = Canvas()
-    tops, bands, height = _rows(of, boxes)
+    tops, bands, height = _rows(of, tape, drawn)
     canvas.rect(0, 0, WIDTH, height, kind="paper")
     canvas.text(LABELS, 38, shortened(name, 20, FIGURES - LABELS, bold=True), 20, kind="strong")
     canvas.text(LABELS, 58, told + ("" if whole.status == "complete" else " (partial)"), 12, kind="muted")
@@ -84,100 +57,15 @@ def diagram(tape: Tape, *, title: str = "", stages: Sequence[str] | None = None)
     for stage, (top, bottom) in zip(of.stages, bands, strict=True):
         canvas.rect(10, top, WIDTH - 20, bottom - top, kind="band", radius=10)
         _label(canvas, tape, stage, top, tape.inputs)
-    most = (max((b.parameters for b in boxes), default=0), max((b.mult_adds for b in boxes), default=0))
-    for box, top in zip(boxes, tops, strict=True):
+    most = (max((b.parameters for b in drawn), default=0), max((b.mult_adds for b in drawn), default=0))
+    for box, top in zip(drawn, tops, strict=True):
         _draw(canvas, of, box, top, most, (parameters, whole.mult_adds))
-    _edges(canvas, tape, folded, boxes, tops, height)
-    _legend(canvas, boxes, height)
+    skips = _edges(canvas, tape, folded, drawn, tops, height)
+    _legend(canvas, drawn, height, skips=skips)
     return canvas.finished(WIDTH, height, label=f"{name}: {told}, {len(of.stages)} stages", style=STYLE)
 
 
-def _boxes(tape: Tape, folded: Folded) -> list[_Box]:
-    known: set[str] = set()  # parameters already told
-    found: list[_Box] = []
-    for fold_ in folded.folds:
-        ops = [tape.ops[i] for unit in fold_.units for i in unit.ops]
-        held = {v.name: v.elements for op in ops for v in op.reads if v.origin == "parameter" and v.name not in known}
-        known |= set(held)
-        unit = fold_.units[0]
-        after = [words.of_class(block.kind) for block in fold_.silent]
-        notes = [f"+ {word}" for word in after if word]
-        inside, placed, title, said, scale = None, None, "", "", 1.0
-        if unit.is_layer:
-            said = _capital(" ".join([words.of_layer(tape, unit), *notes]))
-            nodes = layer_nodes(tape, unit.ops, folded.active)
-            inside = Sketch(dict(enumerate(nodes)), frozenset()) if nodes else None
-            height: float = SLIM
-        else:
-            inside, placed = _inside(tape, folded, fold_)
-            if inside is not None and inside.note:
-                notes.insert(0, inside.note)
-            if fold_.grows:
-                notes.insert(0, _growth(tape, fold_))
-            kind = unit.blocks[0].kind
-            title = _capital(words.of_class(kind if kind != "Sequential" else "Layers"))
-            if placed is None and inside is not None:
-                said = counted(inside)
-            scale = min(1.0, INSIDE / placed.width) if placed else 1.0
-            height = TITLE + PAD + (placed.height * scale if placed else CHIP)
-        note = "" if unit.is_layer else " · ".join(notes)
-        cost = total(ops).mult_adds
-        found.append(_Box(fold_, title, note, inside, placed, said, scale, height, sum(held.values()), cost))
-    return found
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _growth(tape: Tape, of: Fold) -> str:
-    """By how many maps each unit's input is larger than that of the one before."""
-
-    def given(i: int) -> int:
-        call = of.units[i].blocks[0].call
-        values = tape.calls[call].inputs if call is not None else ()
-        return sum(value.shape[1] for value in values if len(value.shape) > 1)
-
-    return f"each reads {given(1) - given(0)} maps more"
-
-
-def _inside(tape: Tape, folded: Folded, of: Fold) -> tuple[Sketch, Placed | None]:
-    """The sketch of a fold's first unit, as plain as it must be to fit; not placed if it never does."""
-    come = [link for link in folded.links if link.target == of.first]
-    back = {link.value.number: of.first - link.source for link in come}
-    several = len(set(back.values())) > 1
-    named = {
-        number: "" if not several else f"{steps} back"
-        for number, steps in back.items()
-    }
-    if len(set(back.values())) > 2:
-        named = dict.fromkeys(named, "all before")
-    out = frozenset(link.value.number for link in folded.links if link.source == of.first)
-    plain = merged(sketch(tape, of.units[0].ops, folded.active, named, out))
-    layers = sum(node.role not in ("input", "join") for node in plain.nodes.values())
-    tries = [plain, without_widths(plain)] if layers <= CROWD else []
-    tries += [separable(plain), without_widths(separable(plain))]
-    found: tuple[Sketch, Placed] | None = None
-    for graph in tries:
-        before = {i: sorted(node.before) for i, node in graph.nodes.items()}
-        placed = place(before, lambda i, g=graph: _node_width(g, i), INSIDE - 30)
-        best = min(found, (graph, placed), key=lambda pair: pair[1].width) if found else (graph, placed)
-        found = best if placed.height <= TALL else found
-        if found and found[1].width <= INSIDE:
-            return found
-    return found if found and SMALLEST * found[1].width <= INSIDE else (plain, None)
-
-
-def _node_width(graph: Sketch, node: int) -> float:
-    what = graph.nodes[node]
-    if what.role == "input":
-        return 8 + (text_width(what.text, 10) + 4 if what.text else 0)
-    if what.role == "join" and len(what.text) == 1:
-        return 16
-    return text_width(what.text, 11) + 12
-
-
-def _rows(of: Outline, boxes: Sequence[_Box]) -> tuple[list[float], list[tuple[float, float]], float]:
+def _rows(of: Outline, tape: Tape, boxes: Sequence[Box]) -> tuple[list[float], list[tuple[float, float]], float]:
     """The top of every box, the top and bottom of every stage, and the height of all."""
     y = 76.0 + 22 + GAP  # below the title and the input
     tops: list[float] = []
@@ -188,41 +76,54 @@ def _rows(of: Outline, boxes: Sequence[_Box]) -> tuple[list[float], list[tuple[f
         for i, box in enumerate(own):
             tops.append(y)
             y += box.height + (GAP if i < len(own) - 1 else 0) + (6 if len(box.fold.units) > 1 else 0)
-        y = max(y + 10, start + 84)
+        y = max(y + 10, start + _label_height(of.stages[number], tape))
         bands.append((start, y))
         y += GAP - 6 + SEAM
-    return tops, bands, y + 22 + 46
+    return tops, bands, math.ceil(y + 22 + 46)
 
 
-def _label(
-    canvas: Canvas, tape: Tape, stage: Stage, top: float, inputs: Sequence[Value]
-) -> None:
-    """A stage's name, the shape that it gives and a picture of that: a slab, its side by the root of the map's and its depth by the logarithm of their number."""
+def _lines(stage: Stage) -> list[str]:
+    """A stage's name without the path before it, on one line or, if it has two parts and is long, on two."""
     last = stage.name.rpartition(".")[2]
     name = stage.name if last[:1].isdigit() else last
+    first, dash, last = name.partition("–")
+    return [name] if not dash or text_width(name, 12, bold=True) <= LABEL_WIDTH else [first + dash, last]
+
+
+def _gives(tape: Tape, stage: Stage) -> tuple[int, ...]:
+    """The shape of what a stage makes last."""
+    makes = [v for block in stage.blocks for i in block.ops for v in tape.ops[i].makes[:1]]
+    return makes[-1].shape if makes else ()
+
+
+def _label_height(stage: Stage, tape: Tape) -> float:
+    return 15 * len(_lines(stage)) + (70 if len(_gives(tape, stage)) == 4 else 20)
+
+
+def _label(canvas: Canvas, tape: Tape, stage: Stage, top: float, inputs: Sequence[Value]) -> None:
+    """A stage's name and the shape that it gives, in figures and as a slab whose side goes with the root of the maps'."""
     with canvas.group("stage", title=stage.name):
-        canvas.text(LABELS, top + 20, shortened(name, 12, 112, bold=True), 12, kind="strong")
-        makes = [v for block in stage.blocks for i in block.ops for v in tape.ops[i].makes[:1]]
-        sides = makes[-1].shape if makes else ()
+        for line in _lines(stage):
+            canvas.text(LABELS, top + 20, shortened(line, 12, LABEL_WIDTH, bold=True), 12, kind="strong")
+            top += 15
+        sides = _gives(tape, stage)
         if len(sides) != 4:
             return
-        canvas.text(LABELS, top + 35, shortened(words.shape(sides), 11, 112), 11, kind="muted")
+        canvas.text(LABELS, top + 20, shortened(words.shape(sides), 11, LABEL_WIDTH), 11, kind="muted")
         largest = max((v.shape[-1] for v in inputs if len(v.shape) == 4), default=sides[-1])
         edge = 28 * math.sqrt(sides[2] / max(largest, sides[2]))
         depth = 2 + 2.2 * math.log2(1 + sides[1])
         lift = 0.4 * depth
-        x, y = LABELS + 1, top + 45 + lift
+        x, y = LABELS + 1, top + 29 + lift
+        far = x + edge
         canvas.rect(x, y, edge, edge, kind="face")
-        canvas.polygon([(x, y), (x + depth, y - lift), (x + depth + edge, y - lift), (x + edge, y)], kind="side")
+        canvas.polygon([(x, y), (x + depth, y - lift), (far + depth, y - lift), (far, y)], kind="side")
         canvas.polygon(
-            [(x + edge, y), (x + edge + depth, y - lift), (x + edge + depth, y - lift + edge), (x + edge, y + edge)],
-            kind="side",
+            [(far, y), (far + depth, y - lift), (far + depth, y - lift + edge), (far, y + edge)], kind="side"
         )
 
 
-def _draw(
-    canvas: Canvas, of: Outline, box: _Box, top: float, most: tuple[int, int], whole: tuple[int, int]
-) -> None:
+def _draw(canvas: Canvas, of: Outline, box: Box, top: float, most: tuple[int, int], whole: tuple[int, int]) -> None:
     """A box with what is in it, and its figures on the right."""
     blocks = [block for unit in box.fold.units for block in unit.blocks] + list(box.fold.silent)
     count = len(box.fold.units)
@@ -230,7 +131,10 @@ def _draw(
     span = first or "between modules"
     if count > 1:
         span = f"{first} to {last}"
-    shares = [f"{part / every:.1%} of" if every else "none of" for part, every in zip((box.parameters, box.mult_adds), whole, strict=True)]
+    shares = [
+        f"{part / every:.1%} of" if every else "none of"
+        for part, every in zip((box.parameters, box.mult_adds), whole, strict=True)
+    ]
     tip = (
         f"{span}\n{words.number(box.parameters)} parameters ({shares[0]} all)\n"
         f"{words.number(box.mult_adds)} mult-adds ({shares[1]} all)"
@@ -247,14 +151,15 @@ def _draw(
             canvas.rect(right - badge + 2, top + 5, badge, 19, kind="badge", radius=9.5)
             canvas.text(right - badge / 2 + 2, top + 19, f"×{count}", 12, kind="times", anchor="middle")
             right -= badge + 6
-        where = _short_path(of.stages[box.fold.stage].name, first, last)
+        where = short_path(of.stages[box.fold.stage].name, first, last)
         if box.fold.units[0].is_layer:
             _draw_layer(canvas, box, top, right, where)
         else:
             x = BOX + 12
-            canvas.text(x, top + 18, shortened(box.title, 12.5, 250, bold=True), 12.5, kind="strong")
-            x += min(250, text_width(box.title, 12.5, bold=True)) + 8
-            rest = " · ".join(part for part in (where, box.note) if part)
+            title = shortened(box.title, 12.5, right - x, bold=True)
+            canvas.text(x, top + 18, title, 12.5, kind="strong")
+            x += text_width(title, 12.5, bold=True) + 8
+            rest = " · ".join(part for part in (where, box.note) if part and part.lower() != box.title.lower())
             canvas.text(x, top + 18, shortened(rest, 11, right - x), 11, kind="muted")
             _draw_inside(canvas, box, top + TITLE)
     middle = top + min(box.height, 40) / 2
@@ -266,16 +171,7 @@ def _draw(
             canvas.rect(x, middle + 6, max(1.5, BAR * value / max(largest, 1)), 4, kind="bar", radius=2)
 
 
-def _short_path(stage: str, first: str, last: str) -> str:
-    """Where blocks are in their stage: `1–35`."""
-    inside = [path.removeprefix(f"{stage}.") for path in (first, last)]
-    if inside[0] == inside[1]:
-        return inside[0] if inside[0] != stage else ""
-    parent, _, end = inside[1].rpartition(".")
-    return f"{inside[0]}–{end if inside[0].rpartition('.')[0] == parent else inside[1]}"
-
-
-def _draw_layer(canvas: Canvas, box: _Box, top: float, right: float, where: str) -> None:
+def _draw_layer(canvas: Canvas, box: Box, top: float, right: float, where: str) -> None:
     """A layer in one line: its size, its words, its name."""
     x = BOX + 12.0
     for node in box.inside.nodes.values() if box.inside else ():
@@ -288,14 +184,14 @@ def _draw_layer(canvas: Canvas, box: _Box, top: float, right: float, where: str)
         canvas.text(x + width / 2, top + SLIM / 2 + 4, size, 11, anchor="middle")
         x += width + 6
     x += 2 if box.inside else 0
-    said = shortened(box.words, 11.5, right - x)
-    canvas.text(x, top + SLIM / 2 + 4, said, 11.5)
-    x += text_width(said, 11.5) + 12
+    said = shortened(box.words, 11, right - x)
+    canvas.text(x, top + SLIM / 2 + 4, said, 11)
+    x += text_width(said, 11) + 12
     if text_width(where, 10.5) <= right - x:
         canvas.text(right, top + SLIM / 2 + 4, where, 10.5, kind="muted", anchor="end")
 
 
-def _draw_inside(canvas: Canvas, box: _Box, top: float) -> None:
+def _draw_inside(canvas: Canvas, box: Box, top: float) -> None:
     if box.inside is None or box.placed is None:
         canvas.text(BOX + 12, top + 13, shortened(box.words, 11, BOX_WIDTH - 24), 11)
         return
@@ -305,7 +201,7 @@ def _draw_inside(canvas: Canvas, box: _Box, top: float) -> None:
         canvas.wire([(x * scale + left, y * scale + top) for x, y in points], kind="wire", radius=4)
     for i, node in box.inside.nodes.items():
         x, y = box.placed.at[i][0] * scale + left, box.placed.at[i][1] * scale + top
-        width = _node_width(box.inside, i) * scale
+        width = node_width(box.inside, i) * scale
         if node.role == "input":
             canvas.circle(x + width / 2 - 4 * scale, y, 3.2 * scale, kind="dot")
             if node.text:
@@ -322,9 +218,9 @@ def _draw_inside(canvas: Canvas, box: _Box, top: float) -> None:
 
 
 def _edges(
-    canvas: Canvas, tape: Tape, folded: Folded, boxes: Sequence[_Box], tops: Sequence[float], height: float
-) -> None:
-    """Arrows from box to box with the shapes that pass, the input and the output, and what is read from further back."""
+    canvas: Canvas, tape: Tape, folded: Folded, boxes: Sequence[Box], tops: Sequence[float], height: float
+) -> bool:
+    """Arrows from box to box with the shapes that pass, the input and the output; what is read from further back, if anything is."""
     spine = BOX + BOX_WIDTH / 2
     box_of = {unit: i for i, box in enumerate(boxes) for unit in range(box.fold.first, box.last + 1)}
     box_of |= {-1: -1, len(folded.units): len(boxes)}
@@ -344,9 +240,10 @@ def _edges(
             _edge(canvas, tape, boxes, source, (spine, start, ends[target + 1][0]), near)
         elif source != target:
             far = found
-        if far and source != target or (source == target and any(k.target - k.source > 1 for k in found)):
+        if (far and source != target) or (source == target and any(k.target - k.source > 1 for k in found)):
             skips.append((source, target, far))
     _skips(canvas, boxes, ends, skips)
+    return bool(skips)
 
 
 def _pill(canvas: Canvas, x: float, top: float, name: str, values: Sequence[Value]) -> None:
@@ -361,7 +258,7 @@ def _pill(canvas: Canvas, x: float, top: float, name: str, values: Sequence[Valu
 def _edge(
     canvas: Canvas,
     tape: Tape,
-    boxes: Sequence[_Box],
+    boxes: Sequence[Box],
     source: int,
     at: tuple[float, float, float],
     found: Sequence[Link],
@@ -371,7 +268,9 @@ def _edge(
     shapes = list(dict.fromkeys(link.value.shape for link in found))
     given = _given(tape, boxes[source]) if source >= 0 else shapes[0]
     falls = len(shapes[0]) > 2 and len(given) == len(shapes[0]) and math.prod(shapes[0][2:]) < math.prod(given[2:])
-    told = " and ".join(words.shape(s) for s in shapes[:2]) + (f" and {len(shapes) - 2} more" if len(shapes) > 2 else "")
+    told = " and ".join(words.shape(s) for s in shapes[:2]) + (
+        f" and {len(shapes) - 2} more" if len(shapes) > 2 else ""
+    )
     with canvas.group("edge", source=str(source), shapes=" ".join(words.shape(s) for s in shapes)):
         canvas.wire([(x, start), (x, end)], kind="wire", arrow=True)
         y = min((start + end) / 2, start + 16) + 4
@@ -380,7 +279,7 @@ def _edge(
         canvas.text(x + 10, y, ("↓ " if falls else "") + told, 11, kind="fall" if falls else "muted")
 
 
-def _given(tape: Tape, box: _Box) -> tuple[int, ...]:
+def _given(tape: Tape, box: Box) -> tuple[int, ...]:
     """The shape that the first block of a box reads."""
     unit = box.fold.units[0]
     for block in unit.blocks:
@@ -392,7 +291,7 @@ def _given(tape: Tape, box: _Box) -> tuple[int, ...]:
 
 def _skips(
     canvas: Canvas,
-    boxes: Sequence[_Box],
+    boxes: Sequence[Box],
     ends: Sequence[tuple[float, float]],
     skips: Sequence[tuple[int, int, Sequence[Link]]],
 ) -> None:
@@ -402,33 +301,42 @@ def _skips(
     ordered = sorted(skips, key=lambda skip: (skip[0], skip[1]))
     for source, target, _ in ordered:
         lane = next((k for k, until in enumerate(free) if until <= source), len(free))
-        free[lane:lane + 1] = [max(target, source + 1)]
+        free[lane : lane + 1] = [max(target, source + 1)]
         lanes.append(lane)
     pitch = min(10.0, 40 / max(1, len(free)))
     for (source, target, links), lane in zip(ordered, lanes, strict=True):
         x = BOX - 10 - lane * pitch
         start, end = ends[source + 1][1] - 9, ends[target + 1][0] + 10
         if source == target:
-            title, start, end = "each reads further back than the one before it", ends[source + 1][1] - 9, ends[source + 1][0] + 20
+            title, start, end = (
+                "each reads further back than the one before it",
+                ends[source + 1][1] - 9,
+                ends[source + 1][0] + 20,
+            )
         else:
             title = ", ".join(dict.fromkeys(words.shape(link.value.shape) for link in links))
         left = BOX if 0 <= source < len(boxes) else BOX + 120
         arrive = BOX if target < len(boxes) else BOX + 120
         with canvas.group("skip", source=str(source), target=str(target)):
-            canvas.wire([(left, start), (x, start), (x, end), (arrive, end)], kind="skip", arrow=True, radius=7, title=title)
+            canvas.wire(
+                [(left, start), (x, start), (x, end), (arrive, end)], kind="skip", arrow=True, radius=7, title=title
+            )
 
 
-def _legend(canvas: Canvas, boxes: Sequence[_Box], height: float) -> None:
+def _legend(canvas: Canvas, boxes: Sequence[Box], height: float, *, skips: bool) -> None:
     """What the colours of the boxes inside mean, of those that are there."""
     roles = {node.role for box in boxes if box.inside for node in box.inside.nodes.values()}
     x, y = float(LABELS), height - 18
     for role, text in (
-        ("convolution", "convolution: window, maps made, /stride"),
-        ("depthwise", "depthwise (dw) or separable (sep)"),
+        ("convolution", "convolution: window maps /stride"),
+        ("depthwise", "depthwise (dw), separable (sep)"),
         ("pooling", "pooling"),
-        ("dense", "fully connected (fc), attention"),
+        ("dense", "fully connected (fc)"),
     ):
         if role in roles:
             canvas.rect(x, y - 9, 12, 12, kind=role, radius=3)
             canvas.text(x + 17, y + 1, text, 10.5, kind="muted")
-            x += text_width(text, 10.5) + 34
+            x += text_width(text, 10.5) + 30
+    if skips:
+        canvas.wire([(x, y - 3), (x + 14, y - 3)], kind="skip")
+        canvas.text(x + 19, y + 1, "read from further back", 10.5, kind="muted")

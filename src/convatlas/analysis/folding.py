@@ -97,7 +97,9 @@ def _units(tape: Tape, stage: Stage, active: frozenset[int], weighty: Sequence[b
         is_layer = layers < 2 or len(block.calls) == 1
         last = found[-1] if found else None
         follows = last is not None and last.is_layer and (reads - makes) <= made
-        bare = last is not None and all(not _computes(tape, b) for b in last.blocks)  # nothing but dropout or flattening
+        bare = last is not None and all(
+            not _computes(tape, b) for b in last.blocks
+        )  # nothing but dropout or flattening
         if last is not None and follows and is_layer and (slight or bare):
             start = last.ops.start if last.ops else block.ops.start
             ops = range(start, block.ops.stop) if block.ops else last.ops

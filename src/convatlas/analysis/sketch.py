@@ -25,7 +25,10 @@ JOINS = {
     **dict.fromkeys(("mul", "mul_"), "×"),
     **dict.fromkeys(("sub", "sub_", "rsub"), "−"),
     **dict.fromkeys(("div", "div_"), "÷"),
-    **{"cat": "concat", "stack": "stack", "maximum": "max", "minimum": "min"},
+    "cat": "concat",
+    "stack": "stack",
+    "maximum": "max",
+    "minimum": "min",
 }
 
 
@@ -50,7 +53,7 @@ class Sketch:
 
 
 def sketch(tape: Tape, ops: range, active: frozenset[int], inputs: Mapping[int, str], out: frozenset[int]) -> Sketch:
-    """What runs in `ops`. `inputs` names the values from outside by number (those with one name are one node), `out` are those read outside."""
+    """What runs in `ops`. `inputs` names values from outside by number (those of one name are one node), `out` are those read outside."""
     nodes: dict[int, Node] = {}
     named: dict[str, int] = {}
     at: dict[int, int] = {}  # the node that a value comes from

@@ -72,7 +72,9 @@ class Canvas:
         self._parts.append(f'<polygon class="{kind}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>')
 
     def text(self, x: float, y: float, text: str, size: float, *, kind: str = "", anchor: str = "start") -> None:
-        """Words on the baseline `y`; `anchor` says whether they start, end or have their middle at `x`."""
+        """Words on the baseline `y`, if there are any; `anchor` says whether they start, end or have their middle at `x`."""
+        if not text:
+            return
         named = f' class="{kind}"' if kind else ""
         at = "" if anchor == "start" else f' text-anchor="{anchor}"'
         self._parts.append(f'<text{named} x="{x:.1f}" y="{y:.1f}" font-size="{size:.4g}"{at}>{escape(text)}</text>')

@@ -43,7 +43,7 @@ def place(before: Mapping[int, Sequence[int]], width: Callable[[int], float], ro
     for node, sources in before.items():
         column[node] = 1 + max((column[s] for s in sources), default=-1)
     lane, runs = _lanes(before, column)
-    order = _order(lane, runs, before)
+    order = _order(lane, column, runs, before)
     heights = [LANE if any(lane[n] == which for n in before) else BARE for which in order]
     middle = {which: sum(heights[:i]) + heights[i] / 2 for i, which in enumerate(order)}
     columns = max(column.values(), default=0) + 1
@@ -75,9 +75,7 @@ def place(before: Mapping[int, Sequence[int]], width: Callable[[int], float], ro
     return Placed(at, tuple(wires), x, sum(heights))
 
 
-def _lanes(
-    before: Mapping[int, Sequence[int]], column: Mapping[int, int]
-) -> tuple[dict[int, int], tuple[_Run, ...]]:
+def _lanes(before: Mapping[int, Sequence[int]], column: Mapping[int, int]) -> tuple[dict[int, int], tuple[_Run, ...]]:
     """A lane for every node and every wire."""
     readers: dict[int, list[int]] = {n: [] for n in before}
     for n, sources in before.items():
@@ -126,16 +124,21 @@ def _lanes(
     return lane, tuple(runs)
 
 
-def _order(lane: Mapping[int, int], runs: Sequence[_Run], before: Mapping[int, Sequence[int]]) -> list[int]:
-    """Lanes from top to bottom: those of shortcuts first, the others as their first layer ran."""
+def _order(
+    lane: Mapping[int, int], column: Mapping[int, int], runs: Sequence[_Run], before: Mapping[int, Sequence[int]]
+) -> list[int]:
+    """Lanes from top to bottom: those of shortcuts first, the longest outside; the others as their first layer ran."""
     first: dict[int, int] = {}
     for n in before:
         if before[n]:
             first.setdefault(lane[n], n)
     for n in before:
         first.setdefault(lane[n], n)
-    bare = [run.lane for run in runs if run.lane not in first]
-    return [*dict.fromkeys(sorted(bare)), *sorted(first, key=lambda which: first[which])]
+    bare = {run.lane: 0 for run in runs if run.lane not in first}
+    for run in runs:
+        if run.lane in bare:
+            bare[run.lane] = max(bare[run.lane], column[run.target] - column[run.source])
+    return [*sorted(bare, key=lambda which: -bare[which]), *sorted(first, key=lambda which: first[which])]
 
 
 def _tracks(

@@ -14,13 +14,27 @@ MODULES = {
     **dict.fromkeys(("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"), "transposed convolution"),
     **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "BatchNormAct2d"), "batch norm"),
     **dict.fromkeys(("LayerNorm", "LayerNorm2d"), "layer norm"),
-    **dict.fromkeys(("MaxPool1d", "MaxPool2d", "MaxPool3d"), "max pooling"),
-    **dict.fromkeys(("AvgPool1d", "AvgPool2d", "AvgPool3d"), "average pooling"),
-    **dict.fromkeys(("AdaptiveAvgPool2d", "AdaptiveAvgPool1d", "SelectAdaptivePool2d"), "average pooling"),
-    **{"AdaptiveMaxPool2d": "max pooling", "LocalResponseNorm": "response norm", "GroupNorm": "group norm"},
-    **{"Linear": "fully connected", "ReLU": "ReLU", "ReLU6": "ReLU6", "SiLU": "SiLU", "GELU": "GELU", "Tanh": "tanh"},
-    **{"Hardswish": "h-swish", "Hardsigmoid": "h-sigmoid", "Sigmoid": "sigmoid", "Softmax": "softmax"},
-    **{"Dropout": "dropout", "Flatten": "flatten", "Identity": "", "LSTM": "LSTM", "GRU": "GRU"},
+    **dict.fromkeys(("MaxPool1d", "MaxPool2d", "MaxPool3d"), "max pool"),
+    **dict.fromkeys(("AvgPool1d", "AvgPool2d", "AvgPool3d"), "average pool"),
+    **dict.fromkeys(("AdaptiveAvgPool2d", "AdaptiveAvgPool1d", "SelectAdaptivePool2d"), "average pool"),
+    "AdaptiveMaxPool2d": "max pool",
+    "LocalResponseNorm": "response norm",
+    "GroupNorm": "group norm",
+    "Linear": "fully connected",
+    "ReLU": "ReLU",
+    "ReLU6": "ReLU6",
+    "SiLU": "SiLU",
+    "GELU": "GELU",
+    "Tanh": "tanh",
+    "Hardswish": "h-swish",
+    "Hardsigmoid": "h-sigmoid",
+    "Sigmoid": "sigmoid",
+    "Softmax": "softmax",
+    "Dropout": "dropout",
+    "Flatten": "flatten",
+    "Identity": "",
+    "LSTM": "LSTM",
+    "GRU": "GRU",
 }
 OPERATIONS = {
     **dict.fromkeys(("relu", "relu_"), "ReLU"),
@@ -31,19 +45,25 @@ OPERATIONS = {
     **dict.fromkeys(("mul", "mul_"), "product"),
     **dict.fromkeys(("convolution",), "convolution"),
     **dict.fromkeys(("addmm", "mm", "bmm"), "fully connected"),
-    **dict.fromkeys(("mean", "_adaptive_avg_pool2d", "avg_pool2d"), "average pooling"),
-    **dict.fromkeys(("max_pool2d_with_indices", "adaptive_max_pool2d"), "max pooling"),
+    **dict.fromkeys(("mean", "_adaptive_avg_pool2d", "avg_pool2d"), "average pool"),
+    **dict.fromkeys(("max_pool2d_with_indices", "adaptive_max_pool2d"), "max pool"),
     **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training"), "batch norm"),
-    **{"native_layer_norm": "layer norm", "gelu": "GELU", "cat": "concatenation", "_softmax": "softmax"},
+    "native_layer_norm": "layer norm",
+    "gelu": "GELU",
+    "cat": "concatenation",
+    "_softmax": "softmax",
 }
 
 
 def of_class(kind: str) -> str:
-    """`InvertedResidual` is "inverted residual", `_DenseLayer` "dense layer", `CNBlock` "CN block"."""
+    """`InvertedResidual` is "inverted residual", `_DenseLayer` "dense layer", `CNBlock` "CN block", `SparseConv2d` "sparse convolution"."""
     if kind in MODULES:
         return MODULES[kind]
     words = re.findall(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+|\d+[a-z]*", kind.strip("_"))
-    return " ".join(word if len(word) > 1 and word.isupper() else word.lower() for word in words) or kind
+    told = [
+        word if len(word) > 1 and word.isupper() else word.lower() for word in words if word not in ("1d", "2d", "3d")
+    ]
+    return " ".join("convolution" if word == "conv" else word for word in told) or kind
 
 
 def of_layer(tape: Tape, unit: Unit) -> str:
