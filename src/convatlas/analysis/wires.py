@@ -1,13 +1,13 @@
 """A small graph laid out from left to right: nodes in columns and lanes, wires in the gaps between columns.
 
 A node's column is the length of the longest path to it. The longest path has a lane to itself; each branch takes the first lane that
-is free from where it leaves to where it joins, and a shortcut one of its own. Wires turn only in the gaps between columns; what leaves
-one node shares a track there, and so does what arrives at one.
+is free from where it leaves to where it joins, and a shortcut one of its own; nothing follows in a lane on what it does not read. Wires
+turn only in the gaps between columns; what leaves one node shares a track there, and so does what arrives at one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 LANE, BARE = 26, 14  # heights of a lane with nodes and of one with wires alone
@@ -75,6 +75,39 @@ def place(before: Mapping[int, Sequence[int]], width: Callable[[int], float], ro
     return Placed(at, tuple(wires), x, sum(heights))
 
 
+class _Grid:
+    """What is in each column of each lane: a node, or a wire on its way from one."""
+
+    def __init__(self, before: Mapping[int, Sequence[int]]) -> None:
+        self.before = before
+        self.cells: dict[
+            tuple[int, int], tuple[bool, int]
+        ] = {}  # (lane, column): (whether a node, the node or the wire's source)
+
+    def follow(self, left: tuple[bool, int] | None, right: tuple[bool, int] | None) -> bool:
+        """Whether what is on the right comes from what is on the left, or there is nothing on one side: else wires would run together."""
+        if left is None or right is None:
+            return True
+        is_node, number = right
+        return left[1] in self.before[number] if is_node else left[1] == number
+
+    def is_free(self, lane: int, wanted: Mapping[int, tuple[bool, int]]) -> bool:
+        """Whether consecutive columns of a lane can be had."""
+        if any(self.cells.get((lane, c), cell) != cell for c, cell in wanted.items()):
+            return False
+        first, last = min(wanted), max(wanted)
+        return self.follow(self.cells.get((lane, first - 1)), wanted[first]) and self.follow(
+            wanted[last], self.cells.get((lane, last + 1))
+        )
+
+    def take(self, wanted: Mapping[int, tuple[bool, int]], prefer: Iterable[int]) -> int:
+        """The first free of the preferred lanes, then of all; it is taken."""
+        lanes = 1 + max((lane for lane, _ in self.cells), default=-1)
+        which = next(lane for lane in (*prefer, *range(lanes + 1)) if self.is_free(lane, wanted))
+        self.cells |= {(which, c): cell for c, cell in wanted.items()}
+        return which
+
+
 def _lanes(before: Mapping[int, Sequence[int]], column: Mapping[int, int]) -> tuple[dict[int, int], tuple[_Run, ...]]:
     """A lane for every node and every wire."""
     readers: dict[int, list[int]] = {n: [] for n in before}
@@ -84,43 +117,31 @@ def _lanes(before: Mapping[int, Sequence[int]], column: Mapping[int, int]) -> tu
     length: dict[int, int] = {}  # of the longest path from a node on
     for n in reversed(list(before)):
         length[n] = 1 + max((length[r] for r in readers[n]), default=0)
-    taken: dict[int, dict[int, int]] = {}  # by lane: the node that has a column, or whose wire passes it
+    grid = _Grid(before)
     lane: dict[int, int] = {}
-
-    def is_free(which: int, columns: range, owner: int) -> bool:
-        return all(taken.get(which, {}).get(c, owner) == owner for c in columns)
-
-    def take(which: int, columns: range, owner: int) -> None:
-        taken.setdefault(which, {}).update(dict.fromkeys(columns, owner))
-
-    waiting = sorted(before, key=lambda n: (column[n], -length[n], n))
-    while waiting:
-        chain = [waiting[0]]
-        while following := [r for r in readers[chain[-1]] if r not in lane and r not in chain]:
+    for start in sorted(before, key=lambda n: (column[n], -length[n], n)):
+        if start in lane:
+            continue
+        chain = [start]
+        while following := [r for r in readers[chain[-1]] if r not in lane]:
             chain.append(max(following, key=lambda r: (length[r], -r)))
-        first = min((column[s] + 1 for s in before[chain[0]]), default=column[chain[0]])
-        last = max((column[r] - 1 for r in readers[chain[-1]] if r in lane), default=column[chain[-1]])
-        span = range(first, max(last, column[chain[-1]]) + 1)
-        which = next(k for k in range(len(before) + 1) if is_free(k, span, -1))
-        for n in chain:
-            lane[n] = which
-            take(which, range(column[n], column[n] + 1), -2 - n)
-        for n, following in zip([chain[0], *chain], [chain[0], *chain[1:], chain[-1]], strict=True):
-            take(which, range(column[n] + 1, column[following]), n)  # the wires inside the chain
-        take(which, range(first, column[chain[0]]), chain[0] if not before[chain[0]] else before[chain[0]][0])
-        take(which, range(column[chain[-1]] + 1, span.stop), chain[-1])
-        waiting = [n for n in waiting if n not in lane]
+        wanted: dict[int, tuple[bool, int]] = {}
+        if before[start]:
+            source = min(before[start], key=lambda s: column[s])
+            wanted |= dict.fromkeys(range(column[source] + 1, column[start]), (False, source))
+        joins = max((column[r] for r in readers[chain[-1]]), default=column[chain[-1]] + 1)
+        for n, end in zip(chain, [*(column[n] for n in chain[1:]), joins], strict=True):
+            wanted |= {column[n]: (True, n)} | dict.fromkeys(range(column[n] + 1, end), (False, n))
+        lane |= dict.fromkeys(chain, grid.take(wanted, ()))
     runs: list[_Run] = []
     for n, sources in before.items():
         for s in sources:
-            span = range(column[s] + 1, column[n])
-            if not span:
-                runs.append(_Run(s, n, lane[n]))
-                continue
-            spare = range(max(taken) + 1, max(taken) + 2)
-            which = next(k for k in (lane[n], lane[s], *sorted(taken), *spare) if is_free(k, span, s))
-            take(which, span, s)
-            runs.append(_Run(s, n, which))
+            if wanted := dict.fromkeys(range(column[s] + 1, column[n]), (False, s)):
+                runs.append(_Run(s, n, grid.take(wanted, (lane[n], lane[s]))))
+            else:
+                beside = grid.cells.get((lane[n], column[s]))
+                arrives = lane[s] != lane[n] and beside is not None and grid.cells.get((lane[s], column[n])) is None
+                runs.append(_Run(s, n, lane[s] if arrives else lane[n]))
     return lane, tuple(runs)
 
 
