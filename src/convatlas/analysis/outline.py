@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from convatlas.analysis.cost import cost
 from convatlas.analysis.tape import Tape, Value
 
+LIKE = {f"aten.{kind}_like" for kind in ("empty", "full", "ones", "zeros")}  # read a shape and no values
+LIKE |= {f"aten.new_{kind}" for kind in ("empty", "full", "ones", "zeros")}
 SEVERAL = 3  # resolutions among a module's parts from which on it is no stage but holds some
 
 
@@ -80,10 +82,10 @@ def outline(tape: Tape, stages: Sequence[str] | None = None) -> Outline:
 
 
 def activations(tape: Tape) -> frozenset[int]:
-    """The numbers of the values that depend on the network's inputs; all others are the same for every image."""
+    """The numbers of the values that depend on the network's inputs; all others are the same for every image of that size."""
     found = {value.number for value in tape.inputs}
     for op in tape.ops:
-        if any(value.number in found for value in op.reads):
+        if op.kind not in LIKE and any(value.number in found for value in op.reads):
             found |= {value.number for value in op.makes}
     return frozenset(found)
 
@@ -241,9 +243,9 @@ class _Tree:
         """The path of the outermost module around `path` that runs nothing besides these blocks."""
         first, last = min(b.ops.start for b in blocks if b.ops), max(b.ops.stop for b in blocks if b.ops)
         for i, call in enumerate(self.tape.calls):
-            if call.path and f"{path}.".startswith(f"{call.path}."):
-                if self.ops[i] and first <= self.ops[i].start and self.ops[i].stop <= last:
-                    return call.path
+            around = call.path and f"{path}.".startswith(f"{call.path}.")
+            if around and self.ops[i] and first <= self.ops[i].start and self.ops[i].stop <= last:
+                return call.path
         return path
 
     def shape(self, block: Block) -> tuple[int, ...]:
