@@ -10,6 +10,7 @@ with uncounted operations is partial, and says so.
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import Any, Literal
 
 from torch.utils.flop_counter import flop_registry
 
-from convatlas.analysis.tape import Op, Tape, Value
+from convatlas.analysis.tape import Op, Value
 
 # FLOPs of each element that is made: a function (a root, tanh, a logistic) counts one, what is put together from several counts those.
 # An operation in place (`add_`) goes by the name without the line.
@@ -151,59 +152,8 @@ def _apply(formula: Callable[..., int], op: Op) -> int:
         return arg.shape if isinstance(arg, Value) else arg
 
     out = op.makes[0].shape if len(op.makes) == 1 else tuple(value.shape for value in op.makes)
-    return formula(*map(shaped, op.args), **{key: shaped(arg) for key, arg in op.kwargs.items()}, out_val=out)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """One module, or the operations a module ran itself, over all of its calls."""
-
-    path: str
-    kind: str
-    input_shapes: tuple[tuple[int, ...], ...]  # of the first call
-    output_shapes: tuple[tuple[int, ...], ...]
-    calls: int
-    parameters: int  # of its own, those of modules inside it apart; shared ones are counted where they are named first
-    trainable: int
-    buffers: int
-    cost: Cost
-    activations: int  # elements that it made and that are no views, over all calls
-    activation_bytes: int
-
-
-def layers(tape: Tape) -> list[Layer]:
-    """The modules that ran operations themselves or hold parameters, in the order of their first call."""
-    own: dict[str, dict[str, Value]] = {}
-    for name, value in tape.state.items():
-        own.setdefault(name.rpartition(".")[0], {})[name] = value
-    ops: dict[str, list[Op]] = {}
-    for op in tape.ops:
-        ops.setdefault(tape.calls[op.call].path, []).append(op)
-    rows: list[Layer] = []
-    for path in dict.fromkeys(call.path for call in tape.calls):
-        calls = [call for call in tape.calls if call.path == path]
-        held = own.get(path, {})
-        if not held and path not in ops:
-            continue
-        parameters = {name: value for name, value in held.items() if value.origin == "parameter"}
-        made = [value for op in ops.get(path, ()) for value in op.makes if not _is_view(op, value)]
-        rows.append(
-            Layer(
-                path=path,
-                kind=calls[0].kind,
-                input_shapes=tuple(value.shape for value in calls[0].inputs),
-                output_shapes=tuple(value.shape for value in calls[0].outputs),
-                calls=len(calls),
-                parameters=sum(value.elements for value in parameters.values()),
-                trainable=sum(value.elements for name, value in parameters.items() if name in tape.trainable),
-                buffers=sum(value.elements for value in held.values() if value.origin == "buffer"),
-                cost=total(ops.get(path, ())),
-                activations=sum(value.elements for value in made),
-                activation_bytes=sum(value.bytes_ for value in made),
-            )
-        )
-    return rows
-
-
-def _is_view(op: Op, value: Value) -> bool:
-    return any(value.storage == read.storage for read in op.reads)
+    plain = inspect.unwrap(
+        formula
+    )  # past the wrapper that looks for tensors in every argument, of which there are none
+    told = {"out_val" if plain is formula else "out_shape": out}
+    return plain(*map(shaped, op.args), **{key: shaped(arg) for key, arg in op.kwargs.items()}, **told)

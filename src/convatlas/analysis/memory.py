@@ -88,14 +88,10 @@ def training_memory(
     if optimizer not in STATES:
         raise ValueError(f"unknown optimizer {optimizer!r}; there are {', '.join(STATES)}")
     parameters = {name: value for name, value in tape.state.items() if value.origin == "parameter"}
-    for path in frozen:
-        if not any(_is_inside(name, path) for name in parameters):
-            raise ValueError(f"nothing to freeze: no parameter lies in {path!r}")
-    trained = {
-        name: value
-        for name, value in parameters.items()
-        if name in tape.trainable and not any(_is_inside(name, path) for path in frozen)
-    }
+    inside = {name: {*_around(name)} & set(frozen) for name in parameters}
+    if empty := set(frozen).difference(*inside.values()):
+        raise ValueError(f"nothing to freeze: no parameter lies in {', '.join(map(repr, sorted(empty)))}")
+    trained = {name: value for name, value in parameters.items() if name in tape.trainable and not inside[name]}
     wanted = {value.number for value in trained.values()}
     if image_gradient:
         wanted |= {value.number for value in tape.inputs if value.dtype.is_floating_point}
@@ -112,8 +108,12 @@ def training_memory(
     )
 
 
-def _is_inside(parameter: str, path: str) -> bool:
-    return parameter == path or parameter.startswith(f"{path}.") or not path
+def _around(parameter: str) -> Iterator[str]:
+    """A parameter's own name, and the paths of the modules that it lies in, the network itself last."""
+    yield parameter
+    while parameter:
+        parameter = parameter.rpartition(".")[0]
+        yield parameter
 
 
 def largest_batch(bytes_of: Callable[[int], int], budget: int, *, smallest: int = 2) -> int:

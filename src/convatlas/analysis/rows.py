@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from convatlas.analysis.cost import Cost, cost
 from convatlas.analysis.depth import depths
 from convatlas.analysis.outline import Block, Outline
-from convatlas.analysis.receptive import Field, receptive_fields
+from convatlas.analysis.receptive import Field, Unknown, with_and_without_gates
 from convatlas.analysis.tape import Op, Tape, Value
 
 Shape = tuple[int, ...]
@@ -35,8 +35,8 @@ class Row:
     activation_bytes: int
     moved_bytes: int  # read and written by the operations that compute
     depth: int  # layers with weights on the longest path to its output
-    field: Field | None  # of its output; None where the output no longer depends on the input
-    field_without_gates: Field | None
+    field: Field | Unknown | None  # of its output; None where that does not depend on the input
+    field_without_gates: Field | Unknown | None
 
     @property
     def intensity(self) -> float | None:
@@ -52,8 +52,7 @@ class Rows:
         self.costs = [cost(op) for op in tape.ops]
         self.made = [[value for value in op.makes if not _is_view(op, value)] for op in tape.ops]
         self.depths = depths(tape)
-        self.fields = receptive_fields(tape)
-        self.without_gates = receptive_fields(tape, gates=False)
+        self.fields, self.without_gates = with_and_without_gates(tape)
         self._state: dict[str, list[str]] = {}  # names of parameters and buffers by the module that holds them
         for name in tape.state:
             self._state.setdefault(name.rpartition(".")[0], []).append(name)
