@@ -36,10 +36,13 @@ PARTS: dict[str, tuple[set[str], set[str]]] = {
     "train": ({"zoo", "data", "metrics", "weights", "bundle"}, {"torch", "safetensors", "numpy"}),
     "transfer": ({"zoo", "data", "metrics", "weights", "bundle", "train"}, {"torch", "numpy"}),
     "jobs": (
-        {"", "zoo", "data", "metrics", "weights", "bundle", "train", "transfer", "report"},
+        {"", "zoo", "analysis", "data", "metrics", "weights", "bundle", "train", "transfer", "report"},
         {"torch", "numpy", "PIL", "sklearn"},
     ),
-    "cli": ({"", "cards", "data", "weights", "bundle", "train", "transfer", "jobs", "report"}, {"typer", "rich"}),
+    "cli": (
+        {"", "cards", "analysis", "data", "weights", "bundle", "train", "transfer", "jobs", "report"},
+        {"typer", "rich"},
+    ),
 }
 # Parts of parts that are held to less, or something else: the closed-form probe is arithmetic and knows neither torch nor images.
 NARROWER: dict[str, tuple[set[str], set[str]]] = {
@@ -242,8 +245,8 @@ except SystemExit as leaving:
         "list",
         "list resnet* --json",
         "list --weights",
-        "show resnet50",
-        "show lenet5 --json",
+        "show resnet50 --as card",
+        "show lenet5 --as card --json",
         "--help",
         "fit --help",
         "--version",
