@@ -160,11 +160,9 @@ def html(table: Table) -> str:
     """A `<table>` with its title and notes, without any style."""
 
     def row(cells: Sequence[str], tag: str) -> str:
+        style = ' style="text-align:right"'
         inside = "".join(
-            f"<{tag}>{escape(cell)}</{tag}>"
-            if i < table.left
-            else f'<{tag} style="text-align:right">{escape(cell)}</{tag}>'
-            for i, cell in enumerate(cells)
+            f"<{tag}{style if i in table.figures else ''}>{escape(cell)}</{tag}>" for i, cell in enumerate(cells)
         )
         return f"<tr>{inside}</tr>"
 
