@@ -158,10 +158,10 @@ class _Recorder(TorchDispatchMode):
         convert = {"meta": _as_meta, "fake": mode and mode.from_tensor, "real": lambda tensor: tensor}[tensors]
         own = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         trainable = frozenset(name for name, p in self.model.named_parameters() if p.requires_grad)
-        swapped = own if tensors == "real" else {name: convert(tensor) for name, tensor in own.items()}
+        converted = own if tensors == "real" else {name: convert(tensor) for name, tensor in own.items()}
         state = {
             name: self._new(tensor, "parameter" if isinstance(own[name], nn.Parameter) else "buffer", name)
-            for name, tensor in swapped.items()
+            for name, tensor in converted.items()
         }
         args, kwargs = tree_map(lambda x: convert(x) if isinstance(x, Tensor) else x, (tuple(inputs), dict(named)))
         given = tuple(self._new(x, "input") for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor))
@@ -171,7 +171,9 @@ class _Recorder(TorchDispatchMode):
                 if tensors == "real":
                     output = self.model(*args, **kwargs)
                 else:
-                    output = functional_call(self.model, swapped, args, kwargs)
+                    output = functional_call(
+                        self.model, self._in_every_place(own, converted), args, kwargs, tie_weights=False
+                    )
         finally:
             for hook in hooks:
                 hook.remove()
@@ -184,6 +186,22 @@ class _Recorder(TorchDispatchMode):
             trainable=trainable,
             tensors=tensors,
         )
+
+    def _in_every_place(self, own: Mapping[str, Tensor], converted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """By each name of a tensor that several modules hold, and by one of the names of a module.
+
+        Left to itself, `functional_call` swaps a module with two names twice and gives it back what it swapped in.
+        """
+        stand_ins = {id(tensor): converted[name] for name, tensor in own.items()}
+        tensors = {
+            f"{path}.{name}" if path else name: tensor
+            for path, module in self.model.named_modules()
+            for name, tensor in (
+                *module.named_parameters(recurse=False, remove_duplicate=False),
+                *module.named_buffers(recurse=False, remove_duplicate=False),
+            )
+        }
+        return {name: stand_ins[id(tensor)] for name, tensor in tensors.items()}
 
     def where_it_stopped(self, error: Exception) -> str:
         """The last module that finished, the innermost that did not, and what it was given."""
