@@ -145,6 +145,34 @@ def test_the_model_is_left_as_it_was() -> None:
     assert all(p.device.type == "cpu" for p in model.parameters())
 
 
+class Keeping(nn.Module):
+    """Keeps what it makes, and needs real numbers after that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: Tensor | None = None
+        self.all: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.last is None:
+            self.last = self.all["x"] = torch.arange(3.0, device=x.device)
+            self.register_buffer("kept", x + 1)
+        return x * self.last * self.all["x"] if bool((x + self.last).sum() > 0) else x
+
+
+def test_nothing_that_a_network_keeps_stays_behind() -> None:
+    model = Keeping().train()
+    tape = record(model, torch.ones(1, 3))
+    assert tape.tensors == "real"  # where the tensors of the other two attempts would be in the way
+    assert (model.last, model.all, dict(model.named_buffers()), model.training) == (None, {}, {}, True)
+
+
+def test_a_network_that_cannot_run_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UnrunnableError, match="smaller than kernel size"):
+        record(nn.AvgPool3d(7), torch.empty(1, 1, 2, 2, 2))
+    assert capfd.readouterr().err == ""
+
+
 class TwoParents(nn.Module):
     """A module with two names, and a weight that two modules hold."""
 

@@ -7,6 +7,7 @@ called, operations where they are executed, so functional calls, shared modules 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -104,35 +105,47 @@ def record(model: nn.Module, *inputs: Any, **named_inputs: Any) -> Tape:
         ("fake", _fake_mode),
         ("real", nullcontext),
     )
-    with _evaluation(model):
-        for tensors, context in attempts:
-            recorder = _Recorder(model)
-            try:
-                with context() as mode:
-                    return recorder.run(tensors, mode, inputs, named_inputs)
-            except Exception as error:  # whatever the network's own code raises, as the assertions on sizes do
-                failures.append((recorder, error))
+    for tensors, context in attempts:
+        recorder = _Recorder(model)
+        try:
+            with _left_as_it_was(model), context() as mode:
+                return recorder.run(tensors, mode, inputs, named_inputs)
+        except Exception as error:  # whatever the network's own code raises, as the assertions on sizes do
+            failures.append((recorder, error))
     recorder, error = failures[-1]
     raise UnrunnableError(recorder.where_it_stopped(error)) from error
 
 
-def _fake_mode() -> Any:
+@contextmanager
+def _fake_mode() -> Iterator[Any]:
     from torch._subclasses.fake_tensor import FakeTensorMode  # on demand: it takes a second to import
 
-    return FakeTensorMode(allow_non_fake_inputs=True)
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # it prints the stack of what a network cannot run, which is raised as well
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            yield mode
+    finally:
+        log.setLevel(level)
 
 
 @contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, each module's own mode given back afterwards."""
-    training = [module for module in model.modules() if module.training]
+def _left_as_it_was(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, every attribute of every module given back afterwards.
+
+    A network may keep what it made, as detectors keep their anchors: a tensor without memory must not wait there for the next call.
+    """
+    attributes = [(module.__dict__, dict(module.__dict__)) for module in model.modules()]
+    contents = [(x, x.copy()) for _, own in attributes for x in own.values() if isinstance(x, dict | list)]
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        for module in training:
-            module.training = True
+        for changed, before in (*attributes, *contents):
+            changed.clear()
+            changed.update(before) if isinstance(changed, dict) else changed.extend(before)
 
 
 @dataclass
