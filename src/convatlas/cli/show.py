@@ -189,5 +189,6 @@ def largest_table(budget: str, largest: dict[str, int]) -> Any:
         title=f"largest batch to train in {budget}",
         header=("frozen up to", "images"),
         rows=tuple((name, f"{images:,}") for name, images in largest.items()),
+        figures=(1,),
         notes=("Leave some room: scratch memory of kernels and the allocator's rounding are not in it.",),
     )
