@@ -99,7 +99,7 @@ def measure(
     kept: dict[str, nn.Module] = {}
     for step in range(steps):
         subject = subjects[step % len(subjects)]
-        model = kept.get(subject.name) or subject.built().to(device)
+        model = kept[subject.name] if subject.name in kept else subject.built().to(device)
         if sum(map(_bytes, {**kept, subject.name: model}.values())) <= _KEPT_BYTES:
             kept[subject.name] = model
         for quantity in timed:

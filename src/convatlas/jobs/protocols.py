@@ -77,12 +77,13 @@ def judged(about: Mapping[str, Any]) -> dict[Protocol, Accuracy]:
 
 
 def covered(accuracies: Iterable[Mapping[Protocol, Accuracy]]) -> dict[Protocol, list[Accuracy]]:
-    """Each protocol with the accuracies it has, the one for most networks first; between equals, the better known."""
+    """Each protocol with the accuracies it has: first the one that most networks have a checked figure of, then the one of most."""
     groups: dict[Protocol, list[Accuracy]] = {}
     for found in accuracies:
         for protocol, accuracy in found.items():
             groups.setdefault(protocol, []).append(accuracy)
-    return dict(sorted(groups.items(), key=lambda item: (-len(item[1]), max(_doubt(a.basis) for a in item[1]))))
+    checked = {protocol: sum("memory" not in accuracy.basis for accuracy in rows) for protocol, rows in groups.items()}
+    return dict(sorted(groups.items(), key=lambda item: (-checked[item[0]], -len(item[1]))))
 
 
 def matching(groups: Mapping[Protocol, list[Accuracy]], wanted: str) -> list[Protocol]:
@@ -100,6 +101,3 @@ def matching(groups: Mapping[Protocol, list[Accuracy]], wanted: str) -> list[Pro
 def _share(error: float) -> float:
     return round(1 - error / 100, 6)  # errors have three decimals at most
 
-
-def _doubt(basis: str) -> int:
-    return 0 if "metadata" in basis or "measured" in basis else 2 if "memory" in basis else 1
