@@ -27,9 +27,14 @@ def specification(name: str, result: Result, *, width: int = WIDE) -> dict[str, 
 
 def svg(name: str, result: Result, *, width: int = WIDE) -> str:
     """The chart as an SVG element, on a transparent background."""
+    return svg_of(specification(name, result, width=width))
+
+
+def svg_of(drawing: dict[str, Any]) -> str:
+    """A Vega-Lite specification as an SVG element."""
     import vl_convert
 
-    return vl_convert.vegalite_to_svg(specification(name, result, width=width))
+    return vl_convert.vegalite_to_svg(drawing)
 
 
 def save_charts(folder: Path, formats: Sequence[str] = ("svg", "png")) -> tuple[Path, ...]:
