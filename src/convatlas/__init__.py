@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from convatlas.data import Dataset, scan
     from convatlas.errors import ConvAtlasError
     from convatlas.jobs.check import check
+    from convatlas.jobs.compare import CompareResult, compare
     from convatlas.jobs.evaluate import evaluate
     from convatlas.jobs.fit import fit
     from convatlas.jobs.pack import pack
@@ -37,6 +38,7 @@ _HOMES = {
     "convatlas.data": ("Dataset", "scan"),
     "convatlas.errors": ("ConvAtlasError",),
     "convatlas.jobs.check": ("check",),
+    "convatlas.jobs.compare": ("CompareResult", "compare"),
     "convatlas.jobs.evaluate": ("evaluate",),
     "convatlas.jobs.fit": ("fit",),
     "convatlas.jobs.pack": ("pack",),
@@ -50,6 +52,7 @@ _HOME_OF = {name: module for module, names_ in _HOMES.items() for name in names_
 __all__ = [
     "Card",
     "Classifier",
+    "CompareResult",
     "ConvAtlasError",
     "ConvNet",
     "Dataset",
@@ -58,6 +61,7 @@ __all__ = [
     "Prediction",
     "card",
     "check",
+    "compare",
     "create",
     "evaluate",
     "fit",

@@ -87,7 +87,7 @@ def compare(
     `by` is one or several of `mult_adds`, `parameters`, `density`, `latency`, `throughput`, `memory`, `energy`: the first orders the
     networks, and those of the last four are measured here, in `repeats` rounds, on `device`, in batches of `batch` (latency: one
     image). `protocol` (part of its name, or a pattern) chooses how the accuracies were measured; by default it is what most of the
-    networks have in common, and `mixed` takes the best of each whatever the protocol. `out` becomes a folder with `compare.json`,
+    networks have in common, and `mixed` takes of each network the commonest that it has. `out` becomes a folder with `compare.json`,
     `compare.html` and the charts. Without `names`, the networks whose published accuracies are comparable. Raises `ConvAtlasError`.
     """
     asked = _asked(by)
@@ -109,7 +109,8 @@ def compare(
     if costs:
         measured = _measure(found, costs, device, batch, repeats, progress)
     rows = [_row(candidate, accuracies[candidate.name], measured["figures"]) for candidate in found]
-    main = "parameters" if asked[0] == "density" else asked[0]
+    order = next((q for q in asked if any(value_of(row, q) is not None for row in rows)), "mult_adds")
+    main = "parameters" if order == "density" else order
     axes = list(dict.fromkeys([main, *(q for q in asked if q != "density"), "mult_adds", "parameters"]))
     result: dict[str, Any] = {
         "schema": SCHEMA,
@@ -122,13 +123,14 @@ def compare(
         "protocols": [
             {"dataset": p.dataset, "measured": p.measured, "networks": len(having)} for p, having in groups.items()
         ],
-        "networks": sorted(rows, key=lambda row: _order(row, asked[0])),
+        "networks": sorted(rows, key=lambda row: _order(row, order)),
         "fronts": {} if chosen is None else {axis: _front(rows, axis) for axis in axes if _values(rows, axis)},
+        "unreadable": _unreadable(rows, costs),
         "correlations": {q: _correlation(rows, q) for q in costs},
         "left_out": [{"name": c.name, "reason": _why_left_out(c)} for c in found if accuracies[c.name] is None],
         "measured": measured["conditions"],
         "conventions": _CONVENTIONS,
-        "notes": _notes(chosen, accuracies, protocol, rows, costs),
+        "notes": _notes(chosen, accuracies, protocol, _unreadable(rows, costs)),
         "ilsvrc": _ilsvrc(accuracies),
         "folder": None if target is None else str(target),
         "report": None if target is None else str(target / "compare.html"),
@@ -161,7 +163,7 @@ def _chosen(
 def _accuracy(candidate: Candidate, chosen: Protocol | None, groups: Iterable[Protocol]) -> Accuracy | None:
     if chosen is not None:
         return candidate.accuracies.get(chosen)
-    return max(candidate.accuracies.values(), key=lambda accuracy: accuracy.top1, default=None)
+    return next((candidate.accuracies[p] for p in groups if p in candidate.accuracies), None)  # the commonest it has
 
 
 def _refuse_the_incomparable(
@@ -272,8 +274,7 @@ def _notes(
     chosen: Protocol | None,
     accuracies: Mapping[str, Accuracy | None],
     wanted: str | None,
-    rows: Sequence[Mapping[str, Any]],
-    costs: Sequence[str],
+    unreadable: Mapping[str, list[str]],
 ) -> list[str]:
     having = [accuracy for accuracy in accuracies.values() if accuracy is not None]
     notes = []
@@ -291,10 +292,15 @@ def _notes(
         )
     if any(accuracy.protocol.dataset.startswith("data ") for accuracy in having):
         notes.append("The model folders' accuracies are those that `convatlas fit` measured, with 95 % intervals.")
-    for quantity in costs:
-        reasons = {row[quantity]["reason"] for row in rows if row[quantity] is not None and row[quantity]["value"] is None}
-        notes += [f"{quantity.capitalize()} is not readable here: {reason}." for reason in sorted(reasons)]
+    for quantity, reasons in unreadable.items():
+        notes.append(f"{quantity.capitalize()} is not readable here: {'; '.join(reasons)}.")
     return notes
+
+
+def _unreadable(rows: Sequence[Mapping[str, Any]], costs: Sequence[str]) -> dict[str, list[str]]:
+    """Which quantities some network has no figure of, and why."""
+    missing = {q: sorted({row[q]["reason"] for row in rows if row[q]["value"] is None}) for q in costs}
+    return {quantity: reasons for quantity, reasons in missing.items() if reasons}
 
 
 def _ilsvrc(accuracies: Mapping[str, Accuracy | None]) -> dict[str, Any] | None:

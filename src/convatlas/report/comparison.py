@@ -82,13 +82,14 @@ def page(result: Result) -> str:
         front=result["fronts"].get(result["cost"], []),
         cost=_SHORT[result["cost"]],
         sources=_sources(result),
+        unreadable=[(f"{_SHORT[q].capitalize()} on this machine", reasons) for q, reasons in result["unreadable"].items()],
     )
 
 
 def _title(result: Result) -> str:
     number = len(result["networks"])
     if any(row["accuracy"] is not None for row in result["networks"]):
-        return f"{number} networks: accuracy against {_SHORT[result['cost']]}"
+        return f"{number} networks: accuracy against {_SHORT[result['cost']]}".replace("-", "\u2011")  # which does not break
     return f"{number} networks: what they cost"
 
 
@@ -134,7 +135,7 @@ def _accuracy_caption(result: Result, quantity: str) -> str:
     else:
         text += "The accuracies were measured by different protocols and do not show which network is better. "
     if front:
-        text += f"On the front, in black: {', '.join(front)}. No other network is at least as accurate for less. "
+        text += f"On the front, outlined: {', '.join(front)}. No other network is at least as accurate for less. "
     if quantity in MEASURED:
         text += "Horizontal lines are the range of the rounds. "
     return text + "The horizontal axis is logarithmic."

@@ -33,7 +33,7 @@ def _lineage_scale() -> alt.Scale:
 
 def _lineage_legend(narrow_columns: int, offset: int) -> alt.Legend:
     columns = alt.ExprRef(f"width < 500 ? {narrow_columns} : 7")
-    return alt.Legend(values=alt.ExprRef("present"), columns=columns, symbolSize=90, offset=offset)
+    return alt.Legend(values=alt.ExprRef("present"), columns=columns, columnPadding=22, symbolSize=90, offset=offset)
 
 
 def _lineage(legend: alt.Legend) -> alt.Fill:
@@ -105,7 +105,7 @@ def _scatter(y_type: str) -> alt.LayerChart:
     chart = alt.LayerChart(layer=layers)
     for name in _PARAMETERS:
         chart = chart.add_params(alt.param(name=name, value=0))
-    return chart.properties(padding={"left": 2, "top": 6, "bottom": 26, "right": 2})
+    return chart.properties(padding={"left": 2, "top": 6, "bottom": 8, "right": 2})
 
 
 def _bars() -> alt.LayerChart:
@@ -129,7 +129,7 @@ def _bars() -> alt.LayerChart:
         .properties(
             height=alt.Step(20),
             autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-            padding={"left": 2, "top": 6, "bottom": 6, "right": 40},
+            padding={"left": 12, "top": 6, "bottom": 6, "right": 40},
         )
         .add_params(alt.param(name="present", value=0))
     )
@@ -190,7 +190,7 @@ def _timeline() -> alt.VConcatChart:
             ),
             figure.encode(x=named, y=error, text="text:N", color=alt.value(LIGHT["ink"])),
         ]
-    ).properties(width=WIDE - 12, height=230, title=_heading("top-5 error on the test set, %  (paler: not printed by the lecture)"))
+    ).properties(width=WIDE - 12, height=230, title=_heading("top-5 error on the test set, %  (faint: not printed by the lecture)"))
     chart = alt.VConcatChart(vconcat=[depths, errors], data=alt.InlineData(values=[]), spacing=14)
     return chart.properties(padding={"left": 6, "top": 6, "bottom": 6, "right": 6})
 
@@ -222,7 +222,7 @@ def _timeline_narrow() -> alt.LayerChart:
     ).properties(
         height=alt.Step(26),
         autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-        padding={"left": 2, "top": 6, "bottom": 6, "right": 30},
+        padding={"left": 12, "top": 6, "bottom": 6, "right": 30},
     )
 
 
@@ -237,7 +237,7 @@ def _margins() -> alt.LayerChart:
         title="better than the second team by",
     )
     scale = alt.Scale(domain=[PRINTED, OURS], range=[LIGHT["residual"], LIGHT["second"]])
-    fill = alt.Fill("kind:N", scale=scale, title=None, legend=alt.Legend(columns=alt.ExprRef("width < 500 ? 1 : 2"), symbolType="square"))
+    fill = alt.Fill("kind:N", scale=scale, title=None, legend=alt.Legend(columns=alt.ExprRef("width < 500 ? 1 : 2"), columnPadding=22, symbolType="square"))
     return alt.LayerChart(
         layer=[
             base.mark_bar(size=15, cornerRadiusEnd=2).encode(x=x, fill=fill),
@@ -246,7 +246,7 @@ def _margins() -> alt.LayerChart:
     ).properties(
         height=alt.Step(28),
         autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-        padding={"left": 2, "top": 6, "bottom": 6, "right": 14},
+        padding={"left": 12, "top": 6, "bottom": 6, "right": 14},
     )
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-LETTER, LINE = 6.7, 14.0  # CSS pixels: the mean width of a letter of 12 pixels, with a reserve for other fonts, and a line's height
+LETTER, LINE = 7.2, 14.0  # CSS pixels: the mean width of a letter of 12 pixels in a wide font, and a line's height
 _GAP = 3.0
 _CENTRE = 4.0  # around a mark's centre, which stays free
 _LEADERS = (12.0, 20.0, 30.0, 42.0, 56.0, 72.0, 92.0)  # how far beyond its mark a label may stand
+_FARTHEST = 42.0  # of one that is not important: better none than one that has to be traced
 
 Line = tuple[float, float, float, float]  # from x, y to x, y
 
@@ -77,14 +78,16 @@ def place(
     leaders: list[Line] = []
     found: list[Label | None] = [None] * len(marks)
     crowd = [sum(math.hypot(a.x - b.x, a.y - b.y) < 60 for b in marks) for a in marks]
-    order = sorted(range(len(marks)), key=lambda i: (not important[i], crowd[i], i))
+    order = sorted(range(len(marks)), key=lambda i: (not important[i], -crowd[i] if important[i] else crowd[i], i))
     for crowded in (False, True):  # then leaders may start at a mark's centre, inside another mark
         for i in order:
             others = [disc for k, disc in enumerate(marks) if k != i]
             centres = [disc._replace(radius=_CENTRE) for disc in others]
             apart = [disc for disc in centres if math.dist(disc[:2], marks[i][:2]) > 2 * _CENTRE]
             solid = centres if crowded and important[i] else others
-            for label in () if found[i] else _places(marks[i], LETTER * len(texts[i]), from_centre=crowded):
+            rim = 0.0 if crowded else marks[i].radius
+            reach = _LEADERS if important[i] else [far for far in _LEADERS if far <= _FARTHEST]
+            for label in () if found[i] else _places(marks[i], LETTER * len(texts[i]), rim, reach):
                 box = label.box
                 if box.left < 0 or box.top < 0 or box.right > width or box.bottom > height:
                     continue
@@ -101,9 +104,8 @@ def place(
     return found
 
 
-def _places(mark: Disc, width: float, *, from_centre: bool) -> Iterator[Label]:
-    """Places around a mark, the best first: right, left, above, below, the corners; then farther out on a leader."""
-    rim = 0.0 if from_centre else mark.radius
+def _places(mark: Disc, width: float, rim: float, leaders: Sequence[float]) -> Iterator[Label]:
+    """Places around a mark, the best first: right, left, above, below, the corners; then out on leaders, which start `rim` from its centre."""
     x, y, reach = mark.x, mark.y, mark.radius + _GAP
     slant = reach * 0.75
     yield _label(x + reach, y, "left", width)
@@ -112,7 +114,7 @@ def _places(mark: Disc, width: float, *, from_centre: bool) -> Iterator[Label]:
     yield _label(x, y + reach + LINE / 2, "center", width)
     for right, down in ((1, -1), (1, 1), (-1, -1), (-1, 1)):
         yield _label(x + right * slant, y + down * (slant + 3), "left" if right > 0 else "right", width)
-    for far in _LEADERS:
+    for far in leaders:
         for step in range(16):
             angle = 2 * math.pi * (step + 0.5) / 16
             right, down = math.cos(angle), math.sin(angle)
