@@ -48,24 +48,32 @@ def compare(
         list[By] | None,
         typer.Option(
             "--by",
-            help="Against which cost to compare and by what to order; latency, throughput, memory and energy are measured here. May be repeated.",
+            help="The cost to compare with and to order by; the last four are measured here. May be given several times.",
         ),
     ] = None,
     protocol: Annotated[
         str | None,
         typer.Option(
-            "--protocol", metavar="TEXT", help="How accuracies were measured: part of its name, or mixed to take each by its own."
+            "--protocol",
+            metavar="TEXT",
+            help="How accuracies were measured: part of its name, or mixed to take each by its own.",
         ),
     ] = None,
     batch: Annotated[
         int | None,
         typer.Option("--batch", min=1, help="Images at once, of all but latency; by default 8 on a CPU, 64 on a GPU."),
     ] = None,
-    device: Annotated[Where, typer.Option("--device", help="Where to measure; auto takes a GPU if there is one.")] = Where.auto,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Rounds of measuring, the networks taking turns.")] = 5,
+    device: Annotated[
+        Where, typer.Option("--device", help="Where to measure; auto takes a GPU if there is one.")
+    ] = Where.auto,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Rounds of measuring, the networks taking turns.")
+    ] = 5,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FOLDER", help="Where compare.html, compare.json and the charts go; nowhere by default."),
+        typer.Option(
+            "--out", metavar="FOLDER", help="Where compare.html, compare.json and the charts go; nowhere by default."
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")] = False,
 ) -> None:
@@ -94,7 +102,9 @@ def compare(
 def compare_text(result: dict[str, Any]) -> str:
     """The answer, the table with the front marked, and what could not be compared."""
     front = result["fronts"].get(result["cost"], [])
-    measured = [q for q in _MEASURED if any(row[q] is not None and row[q]["value"] is not None for row in result["networks"])]
+    measured = [
+        q for q in _MEASURED if any(row[q] is not None and row[q]["value"] is not None for row in result["networks"])
+    ]
     header = ["  network", "top-1", "%/M par.", "parameters", "mult-adds", *(_MEASURED[q][0] for q in measured)]
     rows = [
         [

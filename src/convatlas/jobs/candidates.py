@@ -7,6 +7,7 @@ as it stands there: with its own classifier, input and probe.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +88,7 @@ def _meant(given: str | Path) -> Iterable[Candidate]:
     if text in catalogue.networks():  # a folder of that name is meant by `./resnet50`
         return [_of_zoo(text)]
     path = Path(given).expanduser()
-    if path.exists() or len(path.parts) > 1 or isinstance(given, Path):
+    if path.exists() or isinstance(given, Path) or any(separator in text for separator in {"/", os.sep}):
         return [_of_folder(text, path)]
     if any(letter in text for letter in _WILD):
         if not (names := catalogue.names(text)):

@@ -20,6 +20,7 @@ import convatlas
 from convatlas.bundle.folder import ensure_replaceable, whole_folder
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.candidates import Candidate, candidates
+from convatlas.jobs.comparison_words import CONVENTIONS, answer, notes
 from convatlas.jobs.images import Progress, resolve_device, silent
 from convatlas.jobs.protocols import IMAGENET, MIXED, Accuracy, Protocol, covered, matching
 from convatlas.jobs.ranking import pareto_front, rank_correlation
@@ -31,17 +32,6 @@ COUNTED = ("mult_adds", "parameters", "density")
 MEASURED = ("latency", "throughput", "memory", "energy")
 BY = (*COUNTED, *MEASURED)
 _MORE_IS_BETTER = ("throughput", "density")
-
-_CONVENTIONS = {
-    "accuracy": "top-1, as a share of 1",
-    "mult_adds": "multiplications with the addition that follows, of convolutions and fully connected layers, one image of the network's own size",
-    "parameters": "trained numbers of the whole network, its classifier included",
-    "density": "percent of top-1 accuracy for each million parameters (Canziani et al. 2016, figure 10)",
-    "latency": "seconds for one image, median of the rounds with their range",
-    "throughput": "images a second in a batch, median of the rounds with their range",
-    "memory": "bytes at the peak of one forward pass of a batch",
-    "energy": "joules an image in a batch, of the whole package or board, nothing subtracted",
-}
 
 
 @dataclass(frozen=True)
@@ -129,13 +119,13 @@ def compare(
         "correlations": {q: _correlation(rows, q) for q in costs},
         "left_out": [{"name": c.name, "reason": _why_left_out(c)} for c in found if accuracies[c.name] is None],
         "measured": measured["conditions"],
-        "conventions": _CONVENTIONS,
-        "notes": _notes(chosen, accuracies, protocol, _unreadable(rows, costs)),
+        "conventions": CONVENTIONS,
+        "notes": notes(chosen, accuracies, protocol, _unreadable(rows, costs)),
         "ilsvrc": _ilsvrc(accuracies),
         "folder": None if target is None else str(target),
         "report": None if target is None else str(target / "compare.html"),
     }
-    result["answer"] = _answer(result)
+    result["answer"] = answer(result)
     if target is not None:
         _write(target, result)
     return CompareResult(json.loads(json.dumps(result)))
@@ -149,9 +139,7 @@ def _asked(by: str | Sequence[str]) -> tuple[str, ...]:
     return asked
 
 
-def _chosen(
-    found: Sequence[Candidate], wanted: str | None
-) -> tuple[Protocol | None, dict[Protocol, list[Accuracy]]]:
+def _chosen(found: Sequence[Candidate], wanted: str | None) -> tuple[Protocol | None, dict[Protocol, list[Accuracy]]]:
     """By which protocol the accuracies are compared (None: each by its own, as asked for), and all that there are."""
     groups = covered(candidate.accuracies for candidate in found)
     if wanted == MIXED:
@@ -270,33 +258,6 @@ def _protocol_json(chosen: Protocol | None, accuracies: Mapping[str, Accuracy | 
     return {"dataset": chosen.dataset, "measured": chosen.measured, "basis": bases, "networks": len(having)}
 
 
-def _notes(
-    chosen: Protocol | None,
-    accuracies: Mapping[str, Accuracy | None],
-    wanted: str | None,
-    unreadable: Mapping[str, list[str]],
-) -> list[str]:
-    having = [accuracy for accuracy in accuracies.values() if accuracy is not None]
-    notes = []
-    if wanted == MIXED and len({accuracy.protocol for accuracy in having}) > 1:
-        notes.append(
-            "These accuracies were measured on different data or in different ways, as was asked for: they do not show which network is "
-            "better, and no front is drawn."
-        )
-    if chosen is not None and chosen.dataset == IMAGENET and any(accuracy.interval is None for accuracy in having):
-        middle = sorted(accuracy.top1 for accuracy in having)[len(having) // 2]
-        half = 196 * (middle * (1 - middle) / 50_000) ** 0.5
-        notes.append(
-            f"Publishers give no intervals. From 50,000 validation images alone an accuracy of {percent(middle)} is uncertain by "
-            f"±{half:.1f} percentage points (95 %), and training anew changes it too: small differences show nothing."
-        )
-    if any(accuracy.protocol.dataset.startswith("data ") for accuracy in having):
-        notes.append("The model folders' accuracies are those that `convatlas fit` measured, with 95 % intervals.")
-    for quantity, reasons in unreadable.items():
-        notes.append(f"{quantity.capitalize()} is not readable here: {'; '.join(reasons)}.")
-    return notes
-
-
 def _unreadable(rows: Sequence[Mapping[str, Any]], costs: Sequence[str]) -> dict[str, list[str]]:
     """Which quantities some network has no figure of, and why."""
     missing = {q: sorted({row[q]["reason"] for row in rows if row[q]["value"] is None}) for q in costs}
@@ -309,23 +270,6 @@ def _ilsvrc(accuracies: Mapping[str, Accuracy | None]) -> dict[str, Any] | None:
 
     on_it = any(accuracy is not None and accuracy.protocol.dataset == IMAGENET for accuracy in accuracies.values())
     return ilsvrc() if on_it else None
-
-
-def _answer(result: Mapping[str, Any]) -> str:
-    having = [row for row in result["networks"] if row["accuracy"] is not None]
-    front = result["fronts"].get(result["cost"], [])
-    what = {"mult_adds": "mult-adds", "memory": "peak memory"}.get(result["cost"], result["cost"])
-    if result["protocol"] is None and len(having) > 1:
-        return f"{len(having)} networks whose accuracies were not measured alike, against {what}: read each with its protocol."
-    if len(front) < 1 or len(having) < 2:
-        return f"{len(result['networks'])} networks by {what}; their accuracies were not measured alike and are not compared."
-    rows = {row["name"]: row for row in having}
-    listed = ", ".join(f"{name} ({percent(rows[name]['accuracy'])})" for name in front)
-    how = f"{result['protocol']['dataset']}: {result['protocol']['measured']}"
-    return (
-        f"Of {len(having)} networks measured alike ({how}), {len(front)} are on the front of accuracy against {what}, where no other is at "
-        f"least as accurate for less: {listed}."
-    )
 
 
 def _command() -> str:

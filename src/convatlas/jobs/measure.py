@@ -93,7 +93,9 @@ def measure(
     """
     batch = batch or DEFAULT_BATCH[device]
     counter = find_counter(device) if "energy" in quantities else "not asked for"
-    timed = [q for q in quantities if q in ("latency", "throughput") or (q == "energy" and isinstance(counter, Counter))]
+    timed = [
+        q for q in quantities if q in ("latency", "throughput") or (q == "energy" and isinstance(counter, Counter))
+    ]
     rounds: dict[str, dict[str, list[float]]] = {s.name: {q: [] for q in timed} for s in subjects}
     steps = repeats * len(subjects) if timed else 0
     kept: dict[str, nn.Module] = {}
@@ -118,9 +120,7 @@ def measure(
     return Measurements(figures=figures, conditions=_conditions(quantities, device, batch, repeats, counter))
 
 
-def _round(
-    model: nn.Module, images: Tensor, device: str, least: float, counter: Counter | str
-) -> tuple[float, float]:
+def _round(model: nn.Module, images: Tensor, device: str, least: float, counter: Counter | str) -> tuple[float, float]:
     """Median seconds and mean joules of a forward pass, after one that warms up; passes go on for `least` seconds."""
     seconds: list[float] = []
     with torch.inference_mode():
@@ -208,7 +208,8 @@ def _conditions(
         found["memory"] = "peak of allocated GPU memory during one forward pass, weights and input included"
     else:
         found["memory"] = (
-            "weights and input, and by how much the resident memory of a fresh process peaks above them during one forward pass"
+            "weights and input, and by how much the resident memory of a fresh process peaks above them during one forward pass; true to "
+            "a few megabytes"
         )
     return found
 
@@ -224,4 +225,3 @@ def _processor() -> str:
 
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-

@@ -100,4 +100,3 @@ def matching(groups: Mapping[Protocol, list[Accuracy]], wanted: str) -> list[Pro
 
 def _share(error: float) -> float:
     return round(1 - error / 100, 6)  # errors have three decimals at most
-

@@ -19,6 +19,7 @@ from convatlas.report.page import environment, markup, replaced
 from convatlas.report.palette import FONT, PALETTE
 from convatlas.report.result import Result, read_versioned
 from convatlas.report.rows import NARROW, WIDE
+from convatlas.report.timeline import HISTORY
 
 SCHEMA = "convatlas.compare/1"
 
@@ -45,6 +46,12 @@ def _structures() -> dict[str, Any]:
 def specification(result: Result, figure: str, *, width: int = WIDE) -> dict[str, Any]:
     """The whole Vega-Lite specification of a figure (`figures(result)` lists them), `width` CSS pixels wide."""
     name, filled = drawing(result, figure, width)
+    return {**_structures()[name], **filled}
+
+
+def history(facts: dict[str, Any], figure: str, *, width: int = WIDE) -> dict[str, Any]:
+    """The Vega-Lite specification of `timeline` or `margins` for the content of studies/ilsvrc.json, on whatever page."""
+    name, filled = HISTORY[figure](facts, width)
     return {**_structures()[name], **filled}
 
 
@@ -82,14 +89,18 @@ def page(result: Result) -> str:
         front=result["fronts"].get(result["cost"], []),
         cost=_SHORT[result["cost"]],
         sources=_sources(result),
-        unreadable=[(f"{_SHORT[q].capitalize()} on this machine", reasons) for q, reasons in result["unreadable"].items()],
+        unreadable=[
+            (f"{_SHORT[q].capitalize()} on this machine", reasons) for q, reasons in result["unreadable"].items()
+        ],
     )
 
 
 def _title(result: Result) -> str:
     number = len(result["networks"])
     if any(row["accuracy"] is not None for row in result["networks"]):
-        return f"{number} networks: accuracy against {_SHORT[result['cost']]}".replace("-", "\u2011")  # which does not break
+        return f"{number} networks: accuracy against {_SHORT[result['cost']]}".replace(
+            "-", "\u2011"
+        )  # which does not break
     return f"{number} networks: what they cost"
 
 
@@ -117,7 +128,7 @@ def _in_words(result: Result, figure: str) -> tuple[str, str]:
         "timeline": (
             "ILSVRC, 2010 to 2017",
             "Lowest top-5 errors in classification, trained on the challenge's own data, with the depth of the network; 2014 has the "
-            "second, VGG, as well. Entries of networks are averages of several. The dashed line is one trained person on 1,500 of the images.",
+            "second, VGG, as well. Entries of networks are averages of several. The dashed line is one trained person on 1,500 images.",
         ),
         "margins": (
             "2015: five tracks, one winner",
@@ -163,17 +174,23 @@ def _columns(result: Result) -> list[dict[str, Any]]:
         _column("top-5", share("top5_accuracy"), lambda row: row["top5_accuracy"]),
     ]
     if any(row["accuracy_interval"] for row in result["networks"]):
-        columns[1] = _column("95 % interval", lambda row: words.interval(row["accuracy_interval"]), lambda row: row["accuracy"])
+        columns[1] = _column(
+            "95 % interval", lambda row: words.interval(row["accuracy_interval"]), lambda row: row["accuracy"]
+        )
     columns += [
         _column("% / M parameters", lambda row: _three(row["density"]), lambda row: row["density"]),
         _column("parameters", lambda row: words.count(row["parameters"]), lambda row: row["parameters"]),
-        _column("mult-adds", lambda row: f"{_three(row['mult_adds'] / 1e6)}{words.THIN}M", lambda row: row["mult_adds"]),
+        _column(
+            "mult-adds", lambda row: f"{_three(row['mult_adds'] / 1e6)}{words.THIN}M", lambda row: row["mult_adds"]
+        ),
     ]
     for quantity in MEASURED:
         if any(value_of(row, quantity) is not None for row in result["networks"]):
             columns.append(_measured_column(quantity))
     columns += [
-        _column("depth", lambda row: words.UNKNOWN if row["depth"] is None else str(row["depth"]), lambda row: row["depth"]),
+        _column(
+            "depth", lambda row: words.UNKNOWN if row["depth"] is None else str(row["depth"]), lambda row: row["depth"]
+        ),
         _column("year", lambda row: str(row["year"]), lambda row: row["year"]),
         _column("input", lambda row: "×".join(map(str, row["input_size"])), lambda row: row["input_size"][-1]),
     ]
@@ -189,7 +206,11 @@ def _measured_column(quantity: str) -> dict[str, Any]:
         found = row[quantity]
         if not found or found["value"] is None:
             return words.UNKNOWN
-        spread = f" ({_three(factor * found['low'])}–{_three(factor * found['high'])})" if found["low"] < found["high"] else ""
+        spread = (
+            f" ({_three(factor * found['low'])}–{_three(factor * found['high'])})"
+            if found["low"] < found["high"]
+            else ""
+        )
         return f"{_three(factor * found['value'])}{spread}"
 
     return _column(f"{_SHORT[quantity]}, {unit}", text, lambda row: value_of(row, quantity))
@@ -210,13 +231,19 @@ def _conditions(result: Result) -> list[tuple[str, str]]:
     measured = result["measured"]
     if measured is None:
         return []
-    asked = [quantity for quantity in measured["quantities"]]
+    asked = measured["quantities"]
     return [
-        ("Machine", f"{measured['processor']}, {measured['device'].upper() if measured['device'] == 'cpu' else measured['device']}"),
+        (
+            "Machine",
+            f"{measured['processor']}, {measured['device'].upper() if measured['device'] == 'cpu' else measured['device']}",
+        ),
         ("Threads", str(measured["threads"])),
         ("PyTorch", measured["torch"]),
         ("Mode", measured["mode"]),
-        ("Rounds", f"{measured['rounds']}, the networks taking turns; a round is a median of passes after one that warms up"),
+        (
+            "Rounds",
+            f"{measured['rounds']}, the networks taking turns; a round is a median of passes after one that warms up",
+        ),
         ("Batch", f"{measured['batch']} (latency: 1)"),
         *([("Memory", measured["memory"])] if "memory" in asked else []),
         *([("Energy", measured["energy"])] if "energy" in asked else []),
@@ -224,7 +251,8 @@ def _conditions(result: Result) -> list[tuple[str, str]]:
 
 
 def _conventions(result: Result) -> list[tuple[str, str]]:
-    return [(_SHORT.get(key, key), text) for key, text in result["conventions"].items()]
+    texts: dict[str, str] = result["conventions"]
+    return [(_SHORT.get(key, key), text) for key, text in texts.items()]
 
 
 def _sources(result: Result) -> list[tuple[str, str]]:
@@ -232,11 +260,15 @@ def _sources(result: Result) -> list[tuple[str, str]]:
     if facts is None:
         return []
     rows = [
-        (f"{w['year']}, {w['team']}", f"{w['top5_error']:g}", w["in_lecture"], w["basis"], w["note"]) for w in facts["winners"]
+        (f"{w['year']}, {w['team']}", f"{w['top5_error']:g}", w["in_lecture"], w["basis"], w["note"])
+        for w in facts["winners"]
     ]
     human = facts["human"]
     rows.append(("human", f"{human['top5_error']:g}", human["in_lecture"], human["basis"], human["note"]))
     return [
-        (f"{who}: {error}{words.THIN}%", f"{'Printed by the lecture. ' if printed else ''}{basis[0].upper()}{basis[1:]}. {note}")
+        (
+            f"{who}: {error}{words.THIN}%",
+            f"{'Printed by the lecture. ' if printed else ''}{basis[0].upper()}{basis[1:]}. {note}",
+        )
         for who, error, printed, basis, note in rows
     ]

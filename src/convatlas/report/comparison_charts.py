@@ -13,10 +13,11 @@ from typing import Any
 import altair as alt
 
 from convatlas.report.charts import compiled
-from convatlas.report.comparison_rows import AXIS, LINEAGES, drawing
+from convatlas.report.comparison_rows import LINEAGES, drawing
 from convatlas.report.palette import LIGHT
 from convatlas.report.result import Result
 from convatlas.report.rows import WIDE
+from convatlas.report.scatter import AXIS
 from convatlas.report.timeline import DEEP, HUMAN, OURS, PRINTED, SHALLOW
 
 SPECIFICATIONS = Path(__file__).with_name("comparison_specifications.json")
@@ -70,7 +71,6 @@ def _scatter(y_type: str) -> alt.LayerChart:
     area = alt.Size("area:Q", scale=None, legend=None)
     shape = alt.when("datum.own").then(alt.value("diamond")).otherwise(alt.value("circle"))
     rim = alt.when("datum.front").then(alt.value(LIGHT["ink"])).otherwise(alt.value(LIGHT["paper"]))
-    weight = alt.when("datum.front").then(alt.value(600)).otherwise(alt.value(400))
     ink = alt.when("datum.front || datum.own").then(alt.value(LIGHT["ink"])).otherwise(alt.value(LIGHT["muted"]))
     said = alt.Description("name:N")
     whiskers = points.mark_rule(strokeWidth=1.6, opacity=0.7, color=LIGHT["muted"], aria=True)
@@ -114,6 +114,7 @@ def _bars() -> alt.LayerChart:
     )
     x = alt.X(
         "value:Q",
+        stack=None,  # nothing is stacked, and stacks would be clipped
         scale=alt.Scale(zero=True, nice=False),
         axis=alt.Axis(grid=True, labelExpr=_NUMBER, tickCount=6),
         title="top-1 accuracy in % for each million parameters",
@@ -122,7 +123,9 @@ def _bars() -> alt.LayerChart:
     return (
         alt.LayerChart(
             layer=[
-                base.mark_bar(size=13, cornerRadiusEnd=2, aria=True).encode(x=x, fill=_lineage(_lineage_legend(1, 8)), description=said),
+                base.mark_bar(size=13, cornerRadiusEnd=2, aria=True).encode(
+                    x=x, fill=_lineage(_lineage_legend(1, 8)), description=said
+                ),
                 base.mark_text(align="left", dx=6, fontSize=12, color=LIGHT["ink"]).encode(x="value:Q", text="text:N"),
             ]
         )
@@ -149,12 +152,17 @@ def _timeline() -> alt.VConcatChart:
     in_order = alt.EncodingSortField("order", op="min")
     bands = alt.Scale(paddingInner=0.32, paddingOuter=0.16)
     names = alt.Axis(
-        labelExpr="split(datum.label, '|')", labelAngle=0, labelLimit=100, labelFontSize=12, labelOverlap=False, ticks=False
+        labelExpr="split(datum.label, '|')",
+        labelAngle=0,
+        labelLimit=100,
+        labelFontSize=12,
+        labelOverlap=False,
+        ticks=False,
     )
     across = alt.X("label:N", sort=in_order, title=None, axis=None, scale=bands)
     named = alt.X("label:N", sort=in_order, title=None, axis=names, scale=bands)
     depth = alt.Y("depth:Q", scale=alt.Scale(domain=[0, 165]), axis=None)
-    error = alt.Y("error:Q", scale=alt.Scale(domain=[0, 30]), axis=None)
+    error = alt.Y("error:Q", stack=None, scale=alt.Scale(domain=[0, 30]), axis=None)
     figure = base.mark_text(baseline="bottom", dy=-4, fontSize=13, fontWeight=600)
     deep = base.transform_filter("isValid(datum.depth)")
     depths = alt.LayerChart(
@@ -186,11 +194,20 @@ def _timeline() -> alt.VConcatChart:
             ),
             # a halo, where a figure stands on the dashed line
             figure.encode(
-                x=named, y=error, text="text:N", stroke=alt.value(LIGHT["paper"]), strokeWidth=alt.value(5)
+                x=named,
+                y=error,
+                text="text:N",
+                color=alt.value(LIGHT["paper"]),
+                stroke=alt.value(LIGHT["paper"]),
+                strokeWidth=alt.value(5),
             ),
             figure.encode(x=named, y=error, text="text:N", color=alt.value(LIGHT["ink"])),
         ]
-    ).properties(width=WIDE - 12, height=230, title=_heading("top-5 error on the test set, %  (faint: not printed by the lecture)"))
+    ).properties(
+        width=WIDE - 12,
+        height=230,
+        title=_heading("top-5 error on the test set, %  (faint: not printed by the lecture)"),
+    )
     chart = alt.VConcatChart(vconcat=[depths, errors], data=alt.InlineData(values=[]), spacing=14)
     return chart.properties(padding={"left": 6, "top": 6, "bottom": 6, "right": 6})
 
@@ -210,7 +227,7 @@ def _timeline_narrow() -> alt.LayerChart:
             axis=alt.Axis(domain=False, ticks=False, labelLimit=170, labelFontSize=12),
         )
     )
-    x = alt.X("error:Q", scale=alt.Scale(domain=[0, 54], nice=False), axis=alt.Axis(values=[0, 10, 20, 30]))
+    x = alt.X("error:Q", stack=None, scale=alt.Scale(domain=[0, 54], nice=False), axis=alt.Axis(values=[0, 10, 20, 30]))
     titled = x.title("top-5 error, %  ·  depth")
     return alt.LayerChart(
         layer=[
@@ -232,12 +249,18 @@ def _margins() -> alt.LayerChart:
     )
     x = alt.X(
         "margin:Q",
+        stack=None,
         scale=alt.Scale(domain=[0, 30], nice=False),
         axis=alt.Axis(grid=True, values=[0, 10, 20, 30], labelExpr="datum.value + ' %'"),
         title="better than the second team by",
     )
     scale = alt.Scale(domain=[PRINTED, OURS], range=[LIGHT["residual"], LIGHT["second"]])
-    fill = alt.Fill("kind:N", scale=scale, title=None, legend=alt.Legend(columns=alt.ExprRef("width < 500 ? 1 : 2"), columnPadding=22, symbolType="square"))
+    fill = alt.Fill(
+        "kind:N",
+        scale=scale,
+        title=None,
+        legend=alt.Legend(columns=alt.ExprRef("width < 500 ? 1 : 2"), columnPadding=22, symbolType="square"),
+    )
     return alt.LayerChart(
         layer=[
             base.mark_bar(size=15, cornerRadiusEnd=2).encode(x=x, fill=fill),

@@ -29,7 +29,9 @@ class Box(NamedTuple):
     bottom: float
 
     def meets(self, other: Box) -> bool:
-        return self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        return (
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        )
 
     def grown(self, by: float) -> Box:
         return Box(self.left - by, self.top - by, self.right + by, self.bottom + by)
@@ -105,7 +107,7 @@ def place(
 
 
 def _places(mark: Disc, width: float, rim: float, leaders: Sequence[float]) -> Iterator[Label]:
-    """Places around a mark, the best first: right, left, above, below, the corners; then out on leaders, which start `rim` from its centre."""
+    """Places around a mark, the best first: right, left, above, below, the corners; then out on leaders, from `rim` on."""
     x, y, reach = mark.x, mark.y, mark.radius + _GAP
     slant = reach * 0.75
     yield _label(x + reach, y, "left", width)
