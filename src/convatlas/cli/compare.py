@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from convatlas.cli.output import percent, progress_bars, put_json, say, table
+from convatlas.report.words import three
 
 
 class By(enum.StrEnum):
@@ -110,7 +111,7 @@ def compare_text(result: dict[str, Any]) -> str:
         [
             f"{'*' if row['name'] in front else ' '} {row['name']}",
             percent(row["accuracy"]),
-            _three(row["density"]),
+            three(row["density"]),
             f"{row['parameters']:,}",
             f"{row['mult_adds'] / 1e6:,.1f} M",
             *(_figure(row[q], _MEASURED[q][1]) for q in measured),
@@ -133,11 +134,4 @@ def compare_text(result: dict[str, Any]) -> str:
 
 
 def _figure(found: dict[str, Any] | None, factor: float) -> str:
-    return "–" if found is None or found["value"] is None else _three(factor * found["value"])
-
-
-def _three(value: float | None) -> str:
-    """Three digits, and no fewer than stand before the point."""
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+    return "–" if found is None or found["value"] is None else three(factor * found["value"])

@@ -34,8 +34,8 @@ def answer(result: Mapping[str, Any]) -> str:
     listed = ", ".join(f"{name} ({percent(rows[name]['accuracy'])})" for name in front)
     how = f"{protocol['dataset']}: {protocol['measured']}"
     return (
-        f"Of {len(having)} networks measured alike ({how}), {len(front)} are on the front of accuracy against {what}, so that no other "
-        f"is at least as good in both: {listed}."
+        f"Of {len(having)} networks measured alike ({how}), the front of accuracy against {what}, where no other is at least as good in "
+        f"both, holds {len(front)}: {listed}."
     )
 
 
@@ -61,7 +61,7 @@ def notes(
             f"±{half:.1f} percentage points (95 %), and training anew changes it too: small differences show nothing."
         )
     if any(accuracy.protocol.dataset.startswith("data ") for accuracy in having):
-        found.append("The model folders' accuracies are those that `convatlas fit` measured, with 95 % intervals.")
+        found.append("The model folders' accuracies are those that convatlas fit measured, with 95 % intervals.")
     for quantity, reasons in unreadable.items():
         found.append(f"{quantity.capitalize()} is not readable here: {'; '.join(reasons)}.")
     return found

@@ -149,7 +149,9 @@ def _accuracy_caption(result: Result, quantity: str) -> str:
         text += f"On the front, outlined: {', '.join(front)}. No other network is at least as accurate for less. "
     if quantity in MEASURED:
         text += "Horizontal lines are the range of the rounds. "
-    return text + "The horizontal axis is logarithmic."
+    if any(row["accuracy_interval"] for row in result["networks"]):
+        text += "Vertical lines are 95 % intervals. "
+    return text + "The area of a mark is that of its network's parameters; the horizontal axis is logarithmic."
 
 
 def _cost_caption(result: Result, quantity: str) -> str:
@@ -178,10 +180,10 @@ def _columns(result: Result) -> list[dict[str, Any]]:
             "95 % interval", lambda row: words.interval(row["accuracy_interval"]), lambda row: row["accuracy"]
         )
     columns += [
-        _column("% / M parameters", lambda row: _three(row["density"]), lambda row: row["density"]),
+        _column("% / M parameters", lambda row: words.three(row["density"]), lambda row: row["density"]),
         _column("parameters", lambda row: words.count(row["parameters"]), lambda row: row["parameters"]),
         _column(
-            "mult-adds", lambda row: f"{_three(row['mult_adds'] / 1e6)}{words.THIN}M", lambda row: row["mult_adds"]
+            "mult-adds", lambda row: f"{words.three(row['mult_adds'] / 1e6)}{words.THIN}M", lambda row: row["mult_adds"]
         ),
     ]
     for quantity in MEASURED:
@@ -207,24 +209,17 @@ def _measured_column(quantity: str) -> dict[str, Any]:
         if not found or found["value"] is None:
             return words.UNKNOWN
         spread = (
-            f" ({_three(factor * found['low'])}–{_three(factor * found['high'])})"
+            f" ({words.three(factor * found['low'])}–{words.three(factor * found['high'])})"
             if found["low"] < found["high"]
             else ""
         )
-        return f"{_three(factor * found['value'])}{spread}"
+        return f"{words.three(factor * found['value'])}{spread}"
 
     return _column(f"{_SHORT[quantity]}, {unit}", text, lambda row: value_of(row, quantity))
 
 
 def _column(title: str, text: Callable[[Any], str], number: Callable[[Any], float | None]) -> dict[str, Any]:
     return {"title": title, "text": text, "number": number}
-
-
-def _three(value: float | None) -> str:
-    """Three digits, and no fewer than stand before the point."""
-    if value is None:
-        return words.UNKNOWN
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def _conditions(result: Result) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from convatlas.report import words
 from convatlas.report.result import Result
 from convatlas.report.rows import WIDE
 from convatlas.report.scatter import Plot, front_line, size_legend
@@ -105,13 +106,13 @@ def _accuracy_against(result: Result, axis: str, width: int) -> dict[str, Any]:
     most = max(row["parameters"] for row in rows)
     areas = [largest * row["parameters"] / most for row in rows]
     front = result["fronts"].get(axis, [])
-    legend = size_legend(most, largest, plot, [plot.disc(a, b, s) for a, b, s in zip(x, y, areas, strict=True)])
     what = result["protocol"]
     top = f"top-1 accuracy, {what['dataset']}" if what else "top-1 accuracy, by different protocols"
     points = [
         {**_named(row, front), "x": a, "x_from": e, "x_to": f, "y": b, "low": c, "high": d, "area": area}
         for row, a, b, c, d, e, f, area in zip(rows, x, y, low, high, x_from, x_to, areas, strict=True)
     ]
+    legend = size_legend(most, largest, plot, points)
     chosen = {row["name"]: row for row in points}
     steps = front_line(
         [(chosen[name]["x"], chosen[name]["y"]) for name in front], plot, backwards=axis in MORE_IS_BETTER
@@ -143,7 +144,7 @@ def _cost_against_mult_adds(result: Result, quantity: str, width: int) -> dict[s
 
 def _density(result: Result, width: int) -> dict[str, Any]:
     rows = sorted((row for row in result["networks"] if row["density"] is not None), key=lambda row: -row["density"])
-    values = [{**_named(row, []), "value": row["density"], "text": f"{row['density']:#.3g}"} for row in rows]
+    values = [{**_named(row, []), "value": row["density"], "text": words.three(row["density"])} for row in rows]
     return {"data": {"values": values}, "width": width, "params": [_present(rows)]}
 
 

@@ -76,11 +76,36 @@ def place(
     `taken` is closed to labels and leaders, `lines` to labels only. Important labels fall back to a place over another mark's area, never
     over a label or a mark's centre.
     """
+    crowd = [sum(math.hypot(a.x - b.x, a.y - b.y) < 60 for b in marks) for a in marks]
+    orders = [
+        sorted(range(len(marks)), key=lambda i: (not important[i], sign * crowd[i] if important[i] else crowd[i], i))
+        for sign in (1, -1)
+    ]
+    orders.append(sorted(range(len(marks)), key=lambda i: (not important[i], marks[i].x, i)))
+    tried = [_placed(order, marks, texts, important, Box(0, 0, width, height), taken, lines) for order in orders]
+    return min(tried, key=lambda found: _shortcoming(found, important))
+
+
+def _shortcoming(found: Sequence[Label | None], important: Sequence[bool]) -> tuple[int, int, float]:
+    """What speaks against an arrangement: important labels that are missing, others that are, and the length of its leaders."""
+    missing = [label is None for label in found]
+    lengths = [math.dist(label.leader[:2], label.leader[2:]) for label in found if label is not None and label.leader]
+    return sum(m and i for m, i in zip(missing, important, strict=True)), sum(missing), sum(lengths)
+
+
+def _placed(
+    order: Sequence[int],
+    marks: Sequence[Disc],
+    texts: Sequence[str],
+    important: Sequence[bool],
+    frame: Box,
+    taken: Sequence[Box],
+    lines: Sequence[Box],
+) -> list[Label | None]:
+    """Each label in turn at the first place that is free."""
     boxes = list(taken)
     leaders: list[Line] = []
     found: list[Label | None] = [None] * len(marks)
-    crowd = [sum(math.hypot(a.x - b.x, a.y - b.y) < 60 for b in marks) for a in marks]
-    order = sorted(range(len(marks)), key=lambda i: (not important[i], -crowd[i] if important[i] else crowd[i], i))
     for crowded in (False, True):  # then leaders may start at a mark's centre, inside another mark
         for i in order:
             others = [disc for k, disc in enumerate(marks) if k != i]
@@ -91,7 +116,7 @@ def place(
             reach = _LEADERS if important[i] else [far for far in _LEADERS if far <= _FARTHEST]
             for label in () if found[i] else _places(marks[i], LETTER * len(texts[i]), rim, reach):
                 box = label.box
-                if box.left < 0 or box.top < 0 or box.right > width or box.bottom > height:
+                if box.left < frame.left or box.top < frame.top or box.right > frame.right or box.bottom > frame.bottom:
                     continue
                 if any(box.meets(other) for other in (*boxes, *lines)) or any(disc.meets(box) for disc in solid):
                     continue

@@ -46,7 +46,7 @@ class Plot:
     ) -> dict[str, Any]:
         """Everything that the structure lacks."""
         discs = [self.disc(point["x"], point["y"], point["area"]) for point in points]
-        whiskers = [box for point in points for box in self._whiskers(point)]
+        whiskers = [box for point in points for box in self.whiskers(point)]
         places = place(
             discs,
             [point["name"] for point in points],
@@ -92,7 +92,7 @@ class Plot:
             ],
         }
 
-    def _whiskers(self, point: Mapping[str, Any]) -> list[Box]:
+    def whiskers(self, point: Mapping[str, Any]) -> list[Box]:
         """What the intervals of a point cover, where it has some."""
         x, y = self.at(point["x"], point["y"])
         left, right = (self.at(point[key], point["y"])[0] for key in ("x_from", "x_to"))
@@ -111,7 +111,8 @@ class Plot:
         if self.y_log:
             return _ticks(self.y_low, self.y_high, most=8)
         step = next(s for s in (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if (self.y_high - self.y_low) / s <= 8)
-        return [round(step * k, 6) for k in range(math.ceil(self.y_low / step), math.floor(self.y_high / step) + 1)]
+        first, last = math.ceil(max(self.y_low, 0) / step - 1e-9), math.floor(min(self.y_high, 1) / step + 1e-9)
+        return [round(step * k, 6) for k in range(first, last + 1)]
 
 
 def _only(point: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def _log_domain(values: Sequence[float], room: float) -> tuple[float, float]:
 def _share_domain(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     room = max(0.09 * (high - low), 0.01)
-    return max(low - room, 0.0), min(high + room, 1.0)
+    return low - room, high + room
 
 
 def _ticks(low: float, high: float, *, most: int) -> list[float]:
@@ -154,9 +155,9 @@ def front_line(points: Sequence[tuple[float, float]], plot: Plot, *, backwards: 
 
 
 def size_legend(
-    most: float, largest: float, plot: Plot, discs: Sequence[Disc]
+    most: float, largest: float, plot: Plot, points: Sequence[Mapping[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[Box]]:
-    """A legend of the areas, in the corner of the plot where it hides least; where it hides something in each, there is none."""
+    """A legend of the areas, in a corner of the plot where it hides nothing; without such a corner there is none."""
     shown = [number for number in (1e4, 1e5, 5e5, 1e6, 5e6, 25e6, 100e6, 400e6) if most / 60 <= number <= most]
     shown = shown[-3:] if plot.width > 500 else shown[-2:]
     texts = [f"{number / 1e6:g}{words.THIN}M" for number in shown]
@@ -170,10 +171,16 @@ def size_legend(
         Box(6, plot.height - height - 4, 6 + width, plot.height - 4),
         Box(plot.width - width, 4, plot.width, 4 + height),
     ]
-    free = [box for box in corners if not any(disc.meets(box.grown(4)) for disc in discs)]
+    discs = [plot.disc(point["x"], point["y"], point["area"]) for point in points]
+    whiskers = [box for point in points for box in plot.whiskers(point)]
+    free = [
+        box
+        for box in (corner.grown(4) for corner in corners)
+        if not any(disc.meets(box) for disc in discs) and not any(box.meets(other) for other in whiskers)
+    ]
     if not free or not shown:
         return [], []
-    box = free[0]
+    box = free[0].grown(-4)
     rows: list[dict[str, Any]] = [
         {"px": box.left, "py": box.top + 8, "area": 0, "text": "area: parameters", "align": "left"}
     ]
