@@ -37,10 +37,26 @@ PARTS: dict[str, tuple[set[str], set[str]]] = {
     "train": ({"zoo", "data", "metrics", "weights", "bundle"}, {"torch", "safetensors", "numpy"}),
     "transfer": ({"zoo", "data", "metrics", "weights", "bundle", "train"}, {"torch", "numpy"}),
     "jobs": (
-        {"", "cards", "zoo", "data", "metrics", "weights", "bundle", "train", "transfer", "studies", "report"},
+        {
+            "",
+            "cards",
+            "zoo",
+            "analysis",
+            "data",
+            "metrics",
+            "weights",
+            "bundle",
+            "train",
+            "transfer",
+            "studies",
+            "report",
+        },
         {"torch", "numpy", "PIL", "sklearn"},
     ),
-    "cli": ({"", "cards", "data", "weights", "bundle", "train", "transfer", "jobs", "report"}, {"typer", "rich"}),
+    "cli": (
+        {"", "cards", "analysis", "data", "weights", "bundle", "train", "transfer", "jobs", "report"},
+        {"typer", "rich"},
+    ),
 }
 # Parts of parts that are held to less, or something else: the closed-form probe is arithmetic and knows neither torch nor images.
 NARROWER: dict[str, tuple[set[str], set[str]]] = {
@@ -243,8 +259,8 @@ except SystemExit as leaving:
         "list",
         "list resnet* --json",
         "list --weights",
-        "show resnet50",
-        "show lenet5 --json",
+        "show resnet50 --as card",
+        "show lenet5 --as card --json",
         "compare",
         "compare vgg* resnet50 --by density --json",
         "--help",

@@ -14,11 +14,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from convatlas.analysis.analysis import Analysis
     from convatlas.bundle.load import Classifier, Prediction, load
     from convatlas.cards import Card, card
     from convatlas.catalogue import names
     from convatlas.data import Dataset, scan
     from convatlas.errors import ConvAtlasError
+    from convatlas.jobs.analyse import analyse
     from convatlas.jobs.check import check
     from convatlas.jobs.compare import CompareResult, compare
     from convatlas.jobs.evaluate import evaluate
@@ -37,6 +39,8 @@ _HOMES = {
     "convatlas.catalogue": ("names",),
     "convatlas.data": ("Dataset", "scan"),
     "convatlas.errors": ("ConvAtlasError",),
+    "convatlas.analysis.analysis": ("Analysis",),
+    "convatlas.jobs.analyse": ("analyse",),
     "convatlas.jobs.check": ("check",),
     "convatlas.jobs.compare": ("CompareResult", "compare"),
     "convatlas.jobs.evaluate": ("evaluate",),
@@ -50,6 +54,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names_ in _HOMES.items() for name in names_}
 
 __all__ = [
+    "Analysis",
     "Card",
     "Classifier",
     "CompareResult",
@@ -59,6 +64,7 @@ __all__ = [
     "EvaluateResult",
     "FitResult",
     "Prediction",
+    "analyse",
     "card",
     "check",
     "compare",

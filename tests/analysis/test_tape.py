@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -100,6 +102,38 @@ def test_inputs_and_outputs_of_any_structure() -> None:
     assert [v.shape for v in tape.outputs] == [(2, 3), (3,)]
 
 
+@dataclass
+class Answer:
+    logits: Tensor
+    maps: dict[str, Tensor]
+
+
+class Answering(nn.Module):
+    def forward(self, x: Tensor) -> Answer:
+        return Answer(x.mean((2, 3)), {"last": x})
+
+
+class Asking(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = Answering()
+
+    def forward(self, x: Tensor) -> Answer:
+        assert x.shape[1] == 3, "images must have 3 channels"
+        return self.inside(x * 2)
+
+
+def test_outputs_in_a_dataclass_are_seen() -> None:
+    tape = record(Asking(), torch.empty(1, 3, 4, 4))
+    assert [v.shape for v in tape.outputs] == [(1, 3), (1, 3, 4, 4)]
+    assert [v.shape for v in tape.calls[1].outputs] == [(1, 3), (1, 3, 4, 4)]
+
+
+def test_whatever_the_network_raises_says_where() -> None:
+    with pytest.raises(UnrunnableError, match="Asking cannot take 1×1×4×4: images must have 3 channels"):
+        record(Asking(), torch.empty(1, 1, 4, 4))
+
+
 def test_the_model_is_left_as_it_was() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout())
     model[2].eval()
@@ -122,6 +156,28 @@ def test_where_shapes_do_not_fit_both_layers_are_named() -> None:
 def test_a_module_without_forward_says_so() -> None:
     with pytest.raises(UnrunnableError, match='Module .* is missing the required "forward" function'):
         record(nn.Module(), torch.empty(1))
+
+
+class Calling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.scaled_dot_product_attention(x, x, x)
+        return torch.mul(self.norm(x), 2) + torch.einsum("bij,bkj->bik", x, x)
+
+
+def test_operations_name_the_function_of_torch_that_ran_them() -> None:
+    tape = record(Calling(), torch.empty(2, 6, 6))
+    by_function: dict[object, set[str]] = {}
+    for op in tape.ops:
+        by_function.setdefault(op.function, set()).add(op.kind.removeprefix("aten."))
+    assert {"bmm", "_safe_softmax"} <= by_function[F.scaled_dot_product_attention]
+    assert by_function[F.layer_norm] == {"native_layer_norm"}
+    assert by_function[torch.mul] == {"mul"}
+    assert by_function[Tensor.add] == {"add"}  # the operator
+    assert "bmm" in by_function[torch.einsum]
 
 
 def test_sizes_of_values() -> None:

@@ -10,74 +10,90 @@ with uncounted operations is partial, and says so.
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from math import prod
+from typing import Any, Literal
 
 from torch.utils.flop_counter import flop_registry
 
-from convatlas.analysis.tape import Op, Tape, Value
+from convatlas.analysis.tape import Op, Value
 
-
-def _each(text: str, flops: int) -> dict[str, int]:
-    return dict.fromkeys(text.split(), flops)
-
-
-# FLOPs of an output element; a function (tanh, sigmoid, a root) counts one, what is put together from several counts those
-_EACH_OUTPUT = {
-    **_each(
-        "abs add add_ ceil clamp clamp_ clamp_max clamp_min cos div div_ eq erf exp exp_ floor fmod ge gt le log log1p lt",
-        1,
-    ),
-    **_each(
-        "bitwise_and bitwise_not bitwise_or logical_and logical_not logical_or maximum minimum mul mul_ ne neg pow", 1
-    ),
-    **_each(
-        "reciprocal relu relu_ remainder round rsqrt rsub sigmoid sigmoid_ sign sin sqrt sub sub_ tanh tanh_ trunc where",
-        1,
-    ),
-    **_each("addcmul addcmul_ addcdiv lerp leaky_relu elu relu6 hardtanh hardtanh_ threshold _prelu_kernel", 2),
-    **_each("native_batch_norm _native_batch_norm_legit_no_training silu silu_", 2),
-    **_each("hardsigmoid hardsigmoid_", 4),  # + 3, two comparisons, / 6
-    **_each("hardswish hardswish_", 5),  # and the product
-    **_each("gelu gelu_", 5),  # x · ½ (1 + erf(x / √2))
-    **_each("mish", 4),
-    **_each("_softmax _log_softmax _safe_softmax", 4),  # maximum, difference, exponential, sum or quotient
-    **_each("native_layer_norm native_group_norm", 7),  # mean, difference, square, sum, product, scale, shift
+# FLOPs of each element that is made: a function (a root, tanh, a logistic) counts one, what is put together from several counts those.
+# An operation in place (`add_`) goes by the name without the line.
+_OF_OUTPUT = {
+    1: """abs add atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp clamp_max clamp_min cos cosh div eq erf exp
+        exp2 expm1 floor floor_divide fmod ge gt le log log10 log1p log2 logical_and logical_not logical_or logical_xor lt maximum
+        minimum mul ne neg pow reciprocal relu remainder round rsqrt rsub sigmoid sign sin sinh sqrt square sub tan tanh threshold
+        trunc""",
+    2: "_prelu_kernel addcdiv addcmul glu hardshrink hardtanh leaky_relu silu softplus softshrink",
+    3: "_weight_norm_interface elu lerp upsample_linear1d",  # elu: a comparison, exp − 1, a product
+    4: "_fused_rms_norm hardsigmoid mish",  # hardsigmoid: + 3, two comparisons, / 6
+    5: "_log_softmax _safe_softmax _softmax gelu hardswish",  # softmax: maximum, difference, exponential, sum, quotient
+    7: """native_group_norm native_layer_norm
+        upsample_bilinear2d""",  # norms: mean, difference, square, sum, three to scale and shift; a look-up: 4 products, their sum
+    15: "upsample_trilinear3d",
+    31: "upsample_bicubic2d",
 }
-_EACH_INPUT = {
-    **_each("mean sum prod max min amax amin argmax argmin cumsum any all", 1),
-    **_each("_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d", 1),
-    **_each("linalg_vector_norm", 2),
-    **_each("var std", 4),  # mean, difference, square, sum
+# and of each element that is read
+_OF_INPUT = {
+    1: "all amax amin any argmax argmin col2im cumprod cumsum max mean min prod sum",
+    2: "linalg_vector_norm",
+    4: "std std_mean var var_mean",  # mean, difference, square, sum
 }
-_POOLING = {"max_pool2d_with_indices", "avg_pool2d", "avg_pool3d", "max_pool3d_with_indices", "avg_pool1d"}
-_FREE = {
-    **_each(
-        "_reshape_alias _reshape_copy _to_copy _unsafe_view alias arange as_strided cat clone constant_pad_nd contiguous",
-        0,
-    ),
-    **_each(
-        "copy copy_ detach diagonal embedding empty empty_like expand expand_copy fill fill_ flip full full_like gather",
-        0,
-    ),
-    **_each(
-        "im2col index index_select is_same_size lift_fresh lift_fresh_copy masked_fill narrow native_dropout new_empty",
-        0,
-    ),
-    **_each(
-        "new_full new_ones new_zeros ones ones_like permute pixel_shuffle pixel_unshuffle reflection_pad2d repeat", 0
-    ),
-    **_each(
-        "replication_pad2d resize_ roll scalar_tensor select set_ slice slice_scatter split split_with_sizes squeeze stack",
-        0,
-    ),
-    **_each(
-        "sym_size t transpose tril triu unbind unfold unsafe_split unsqueeze upsample_nearest2d view view_as_real zero_",
-        0,
-    ),
-    **_each("zeros zeros_like _local_scalar_dense", 0),
+# Gives what there was before in another shape, place or type, or a constant, or only asks of what kind it is: computes nothing.
+_FREE = """_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d prim.device profiler._record_function_enter_new profiler._record_function_exit
+    _local_scalar_dense _pack_padded_sequence _reshape_alias _reshape_copy _to_copy _unsafe_view alias arange
+    as_strided cat clone constant_pad_nd contiguous copy detach diag_embed diagonal embedding empty empty_like
+    empty_permuted empty_strided expand expand_copy eye fill flip full full_like gather im2col index index_put
+    index_select is_same_size lift_fresh lift_fresh_copy masked_fill narrow native_dropout new_empty
+    new_empty_strided new_full new_ones new_zeros ones ones_like permute pixel_shuffle pixel_unshuffle
+    reflection_pad1d reflection_pad2d reflection_pad3d repeat replication_pad1d replication_pad2d replication_pad3d
+    resize roll scalar_tensor scatter select select_scatter set slice slice_scatter split split_with_sizes squeeze
+    stack sym_size t transpose tril triu unbind unfold unsafe_split unsafe_split_with_sizes unsqueeze
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d view view_as_complex view_as_real where zero zeros
+    zeros_like"""
+# Number of axes of the window
+_POOLING = {"avg_pool2d": 2, "avg_pool3d": 3, "max_pool2d_with_indices": 2, "max_pool3d_with_indices": 3}
+_ADAPTIVE = {"_adaptive_avg_pool2d": 2, "_adaptive_avg_pool3d": 3, "adaptive_max_pool2d": 2, "adaptive_max_pool3d": 3}
+_VECTORS = {"dot", "vdot", "mv", "addmv"}  # products that torch has no formula for: each weight or element is used once
+
+
+def _each_element(groups: dict[int, str], elements: Callable[[Op], int]) -> dict[str, Callable[[Op], int]]:
+    return {kind: lambda op, n=flops: n * elements(op) for flops, kinds in groups.items() for kind in kinds.split()}
+
+
+def _pooling(op: Op, axes: int) -> int:
+    """One for each element of each window."""
+    window = op.args[1] if isinstance(op.args[1], list | tuple) else [op.args[1]]
+    return op.makes[0].elements * prod(window) ** (axes if len(window) == 1 else 1)
+
+
+def _adaptive_pooling(op: Op, axes: int) -> int:
+    """Output j covers the elements from ⌊j · size / out⌋ to ⌈(j + 1) · size / out⌉: windows may overlap."""
+    given, made = op.reads[0].shape, op.makes[0].shape
+    covered = 1
+    for size, out in zip(given[-axes:], made[-axes:], strict=True):
+        covered *= sum(-(-(j + 1) * size // out) - j * size // out for j in range(out))
+    return prod(given[:-axes]) * covered
+
+
+def _batch_norm(op: Op) -> int:
+    """A scale and a shift, whose factors are known; where they come from the batch itself, as much as any norm."""
+    from_the_batch = op.kind == "aten.native_batch_norm" and op.args[5]
+    return (7 if from_the_batch else 2) * op.reads[0].elements
+
+
+# FLOPs of all but matrix products and convolutions, which torch has formulas for
+_RULES: dict[str, Callable[[Op], int]] = {
+    **_each_element(_OF_OUTPUT, lambda op: op.makes[0].elements),
+    **_each_element(_OF_INPUT, lambda op: op.reads[0].elements),
+    **_each_element({0: _FREE}, lambda op: 0),
+    **{kind: lambda op, n=axes: _pooling(op, n) for kind, axes in _POOLING.items()},
+    **{kind: lambda op, n=axes: _adaptive_pooling(op, n) for kind, axes in _ADAPTIVE.items()},
+    **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training"), _batch_norm),
 }
 
 
@@ -96,6 +112,14 @@ class Cost:
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.mult_adds + other.mult_adds, self.flops + other.flops, self.uncounted + other.uncounted)
 
+    def __str__(self) -> str:
+        """Both numbers; those of a partial cost say that they are a lower bound and what is missing."""
+        numbers = f"{self.mult_adds:,} mult-adds, {self.flops:,} FLOPs"
+        if not self.uncounted:
+            return numbers
+        missing = ", ".join(f"{number} {kind}" for kind, number in self.uncounted.most_common())
+        return f"at least {numbers} (partial: no rule for {missing})"
+
 
 def total(ops: Iterable[Op]) -> Cost:
     """The sum over operations."""
@@ -104,90 +128,32 @@ def total(ops: Iterable[Op]) -> Cost:
 
 def cost(op: Op) -> Cost:
     """What one operation costs."""
-    kind = op.kind.removeprefix("aten.")
-    if kind in _FREE:
-        return Cost()
-    if not op.makes:
-        return _unknown(kind)
-    made = op.makes[0]
-    if kind in _EACH_OUTPUT:
-        return Cost(flops=_EACH_OUTPUT[kind] * made.elements)
-    if kind in _EACH_INPUT:
-        return Cost(flops=_EACH_INPUT[kind] * op.reads[0].elements)
-    if kind in _POOLING:
-        window = op.args[1] if isinstance(op.args[1], list | tuple) else [op.args[1]]
-        size = 1
-        for side in window:
-            size *= side
-        return Cost(flops=size * made.elements)
+    kind = op.kind.removeprefix("aten.").removesuffix("_")
+    if (rule := _RULES.get(kind)) is not None:
+        return Cost(flops=rule(op) if _computes_in_floats(op) else 0)
+    if kind in _VECTORS:
+        products = max(value.elements for value in op.reads)
+        return Cost(mult_adds=products, flops=2 * products)
     if (formula := flop_registry.get(op.func.overloadpacket)) is not None:
         flops = int(_apply(formula, op))
         return Cost(mult_adds=flops // 2, flops=flops)
-    return _unknown(kind)
+    return Cost(uncounted=Counter([kind]))
+
+
+def _computes_in_floats(op: Op) -> bool:
+    """Not on places and masks, as where an index is worked out."""
+    return any(value.dtype.is_floating_point or value.dtype.is_complex for value in (*op.reads, *op.makes))
 
 
 def _apply(formula: Callable[..., int], op: Op) -> int:
     """torch's own formula, which takes shapes where there were tensors."""
-    args = [arg.shape if isinstance(arg, Value) else arg for arg in op.args]
-    kwargs = {key: arg.shape if isinstance(arg, Value) else arg for key, arg in op.kwargs.items()}
+
+    def shaped(arg: Any) -> Any:
+        return arg.shape if isinstance(arg, Value) else arg
+
     out = op.makes[0].shape if len(op.makes) == 1 else tuple(value.shape for value in op.makes)
-    return formula(*args, **kwargs, out_val=out)
-
-
-def _unknown(kind: str) -> Cost:
-    return Cost(uncounted=Counter([kind]))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """One module, or the operations a module ran itself, over all of its calls."""
-
-    path: str
-    kind: str
-    input_shapes: tuple[tuple[int, ...], ...]  # of the first call
-    output_shapes: tuple[tuple[int, ...], ...]
-    calls: int
-    parameters: int  # of its own, those of modules inside it apart; shared ones are counted where they are named first
-    trainable: int
-    buffers: int
-    cost: Cost
-    activations: int  # elements that it made and that are no views, over all calls
-    activation_bytes: int
-
-
-def layers(tape: Tape) -> list[Layer]:
-    """The modules that ran operations themselves or hold parameters, in the order of their first call."""
-    own: dict[str, dict[str, Value]] = {}
-    for name, value in tape.state.items():
-        own.setdefault(name.rpartition(".")[0], {})[name] = value
-    ops: dict[str, list[Op]] = {}
-    for op in tape.ops:
-        ops.setdefault(tape.calls[op.call].path, []).append(op)
-    rows: list[Layer] = []
-    for path in dict.fromkeys(call.path for call in tape.calls):
-        calls = [call for call in tape.calls if call.path == path]
-        held = own.get(path, {})
-        if not held and path not in ops:
-            continue
-        parameters = {name: value for name, value in held.items() if value.origin == "parameter"}
-        made = [value for op in ops.get(path, ()) for value in op.makes if not _is_view(op, value)]
-        rows.append(
-            Layer(
-                path=path,
-                kind=calls[0].kind,
-                input_shapes=tuple(value.shape for value in calls[0].inputs),
-                output_shapes=tuple(value.shape for value in calls[0].outputs),
-                calls=len(calls),
-                parameters=sum(value.elements for value in parameters.values()),
-                trainable=sum(value.elements for name, value in parameters.items() if name in tape.trainable),
-                buffers=sum(value.elements for value in held.values() if value.origin == "buffer"),
-                cost=total(ops.get(path, ())),
-                activations=sum(value.elements for value in made),
-                activation_bytes=sum(value.bytes_ for value in made),
-            )
-        )
-    return rows
-
-
-def _is_view(op: Op, value: Value) -> bool:
-    return any(value.storage == read.storage for read in op.reads)
+    plain = inspect.unwrap(
+        formula
+    )  # past the wrapper that looks for tensors in every argument, of which there are none
+    told = {"out_val" if plain is formula else "out_shape": out}
+    return plain(*map(shaped, op.args), **{key: shaped(arg) for key, arg in op.kwargs.items()}, **told)

@@ -7,17 +7,23 @@ called, operations where they are executed, so functional calls, shared modules 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from convatlas.analysis.shapes import outputs
+
+Tensors = Literal["meta", "fake", "real"]
 Origin = Literal["input", "parameter", "buffer", "constant", "made"]
 
 
@@ -28,7 +34,7 @@ class Value:
     number: int
     shape: tuple[int, ...]
     dtype: torch.dtype
-    storage: int  # values with the same number share memory
+    storage: int  # values with the same number share memory: an index into `Tape.storages`
     origin: Origin
     name: str = ""  # of a parameter or a buffer
 
@@ -54,6 +60,7 @@ class Op:
     kwargs: Mapping[str, Any]
     reads: tuple[Value, ...]
     makes: tuple[Value, ...]
+    function: Any = None  # the function of torch that Python called and that ran this: F.linear, which takes several
 
     @property
     def kind(self) -> str:
@@ -73,6 +80,15 @@ class Call:
     finished: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A piece of memory, and while how many operations it is held: what Python still refers to is not free."""
+
+    bytes_: int
+    born: int  # the operation that made it, an index into `Tape.ops`; -1 for what was there before
+    freed: int  # the first operation that runs without it; `len(Tape.ops)` for what is left at the end
+
+
 @dataclass(frozen=True)
 class Tape:
     """What `record` saw."""
@@ -83,32 +99,34 @@ class Tape:
     outputs: tuple[Value, ...]
     state: Mapping[str, Value]  # parameters and buffers by name; one that has several names has the first
     trainable: frozenset[str]  # names of the parameters that require a gradient
-    tensors: Literal["meta", "fake", "real"]  # what it ran on
+    storages: tuple[Storage, ...]
+    tensors: Tensors  # what it ran on
+    training: bool  # in training mode, otherwise in evaluation mode
 
 
 class UnrunnableError(ValueError):
     """The network cannot run on this input; says where it stopped."""
 
 
-def record(model: nn.Module, *inputs: Any, **named_inputs: Any) -> Tape:
-    """The tape of `model(*inputs, **named_inputs)` in evaluation mode; the model is left as it was.
+def record(model: nn.Module, *inputs: Any, training: bool = False, **named_inputs: Any) -> Tape:
+    """The tape of `model(*inputs, **named_inputs)` in evaluation mode or, if asked, in training mode; the model is left as it was.
 
     Tensors of the inputs give shapes and dtypes alone, unless only real tensors will do. Where the network cannot run, `UnrunnableError`
     names the last module that finished, the one that failed and the shapes it was given.
     """
     failures: list[tuple[_Recorder, Exception]] = []
-    attempts: tuple[tuple[Literal["meta", "fake", "real"], Callable[[], Any]], ...] = (
+    attempts: tuple[tuple[Tensors, Callable[[], Any]], ...] = (
         ("meta", nullcontext),
         ("fake", _fake_mode),
         ("real", nullcontext),
     )
-    with _evaluation(model):
+    with _mode(model, training), torch.random.fork_rng(devices=[]):
         for tensors, context in attempts:
-            recorder = _Recorder(model)
+            recorder = _Recorder(model, tensors)
             try:
                 with context() as mode:
-                    return recorder.run(tensors, mode, inputs, named_inputs)
-            except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError, IndexError) as error:
+                    return recorder.run(mode, inputs, named_inputs, training=training)
+            except Exception as error:  # whatever the network's own code raises, as the assertions on sizes do
                 failures.append((recorder, error))
     recorder, error = failures[-1]
     raise UnrunnableError(recorder.where_it_stopped(error)) from error
@@ -121,41 +139,54 @@ def _fake_mode() -> Any:
 
 
 @contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, each module's own mode given back afterwards."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
+def _mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """The model in training or evaluation mode, each module's own given back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.train(training)
     try:
         with torch.no_grad():
             yield
     finally:
-        for module in training:
-            module.training = True
+        for module, mode in modes:
+            module.training = mode
 
 
-@dataclass
+class _Reference(weakref.ref):
+    """A tensor that may be gone, and what it is called here."""
+
+    __slots__ = ("key", "value")
+    key: int
+    value: Value
+
+
 class _Recorder(TorchDispatchMode):
-    """Fills a tape while the model runs."""
+    """Fills a tape while the model runs. Holds no tensor, so that memory is freed when the model lets go of it, and this is seen."""
 
-    model: nn.Module
-    ops: list[Op] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler, which takes seconds, to keep it from compiling this class
 
-    def __post_init__(self) -> None:
+    def __init__(self, model: nn.Module, tensors: Tensors) -> None:
         super().__init__()
-        self._values: dict[int, Value] = {}  # the current value of each tensor, by identity
-        self._alive: list[Tensor] = []  # so that no identity comes up twice
+        self.model = model
+        self.tensors: Tensors = tensors
+        self.ops: list[Op] = []
+        self.calls: list[Call] = []
+        self._references: dict[int, _Reference] = {}  # the current value of each living tensor, by identity
+        self._storages: list[list[int]] = []  # bytes, born, freed, tensors that share it
+        self._numbers: dict[int, int] = {}  # of living storages, by torch's address
+        self._addresses: list[int] = []
         self._written: dict[int, Value] = {}  # by storage: the last value written in place
         self._running: list[int] = []
         self._count = 0
+        self._known: dict[Any, Any] = {}  # what operations made, to make the like again without asking torch
+        self.function: Any = None  # of torch's, running
 
-    def run(
-        self, tensors: Literal["meta", "fake", "real"], mode: Any, inputs: Sequence[Any], named: Mapping[str, Any]
-    ) -> Tape:
-        convert = {"meta": _as_meta, "fake": mode and mode.from_tensor, "real": lambda tensor: tensor}[tensors]
+    def run(self, mode: Any, inputs: Sequence[Any], named: Mapping[str, Any], *, training: bool) -> Tape:
+        convert = {"meta": _as_meta, "fake": mode and mode.from_tensor, "real": lambda tensor: tensor}[self.tensors]
         own = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         trainable = frozenset(name for name, p in self.model.named_parameters() if p.requires_grad)
-        swapped = own if tensors == "real" else {name: convert(tensor) for name, tensor in own.items()}
+        swapped = {name: self._lent(name, tensor, convert, training) for name, tensor in own.items()}
         state = {
             name: self._new(tensor, "parameter" if isinstance(own[name], nn.Parameter) else "buffer", name)
             for name, tensor in swapped.items()
@@ -164,23 +195,34 @@ class _Recorder(TorchDispatchMode):
         given = tuple(self._new(x, "input") for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor))
         hooks = self._watch()
         try:
-            with self:
-                if tensors == "real":
+            with self, _Functions(self):
+                if all(swapped[name] is tensor for name, tensor in own.items()):
                     output = self.model(*args, **kwargs)
                 else:
                     output = functional_call(self.model, swapped, args, kwargs)
         finally:
             for hook in hooks:
                 hook.remove()
+        returned = self._current(output)
+        storages = tuple(
+            Storage(size, born, freed if freed >= 0 else len(self.ops)) for size, born, freed, _ in self._storages
+        )
         return Tape(
             ops=tuple(self.ops),
             calls=tuple(self.calls),
             inputs=given,
-            outputs=self._current(output),
+            outputs=returned,
             state=state,
             trainable=trainable,
-            tensors=tensors,
+            storages=storages,
+            tensors=self.tensors,
+            training=training,
         )
+
+    def _lent(self, name: str, tensor: Tensor, convert: Callable[[Tensor], Tensor], training: bool) -> Tensor:
+        """What stands for a parameter or a buffer; training writes into buffers, so they are copied where they hold real numbers."""
+        is_written = training and self.tensors == "real" and not isinstance(tensor, nn.Parameter)
+        return tensor.clone() if is_written else convert(tensor)
 
     def where_it_stopped(self, error: Exception) -> str:
         """The last module that finished, the innermost that did not, and what it was given."""
@@ -213,44 +255,154 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        seen = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        seen: list[Tensor] = []
+        key: list[Any] = [func]
+        noted, noted_named = self._note(args, seen, key), {}
+        for name, arg in kwargs.items():
+            key.append(name)
+            noted_named[name] = self._note(arg, seen, key)
         reads = [self._value(x) for x in seen]
-        for value in list(reads):  # what was written into the same memory under another name since
-            later = self._written.get(value.storage)
-            if later is not None and later.number > value.number:
-                reads.append(later)
-        noted = tree_map(lambda x: self._value(x) if isinstance(x, Tensor) else x, (args, kwargs))
-        output = func(*args, **kwargs)
-        makes = tuple(self._new(x, "made") for x in tree_leaves(output) if isinstance(x, Tensor))
+        if self._written:  # what was written into the same memory under another name since
+            later = (self._written.get(value.storage) for value in reads)
+            reads += [new for value, new in zip(reads, later, strict=True) if new and new.number > value.number]
+        output = self._output(func, args, kwargs, tuple(key)) if self.tensors == "meta" else func(*args, **kwargs)
+        tensors = list(_tensors(output))
+        makes = tuple(self._new(x, "made") for x in tensors)
         if func._schema.is_mutable:
-            made = {id(x) for x in tree_leaves(output) if isinstance(x, Tensor)}
             for tensor in self._mutated(func, args, kwargs):
-                value = self._values[id(tensor)] if id(tensor) in made else self._new(tensor, "made")
+                is_output = any(tensor is x for x in tensors)
+                value = self._value(tensor) if is_output else self._new(tensor, "made")
                 self._written[value.storage] = value
-                makes += () if id(tensor) in made else (value,)
-        self.ops.append(Op(func, self._running[-1] if self._running else 0, noted[0], noted[1], tuple(reads), makes))
+                makes += () if is_output else (value,)
+        call = self._running[-1] if self._running else 0
+        self.ops.append(Op(func, call, noted, noted_named, tuple(reads), makes, self.function))
         return output
+
+    def _output(self, func: Any, args: Any, kwargs: Any, key: tuple[Any, ...]) -> Any:
+        """What the operation makes: like the last time if the same was asked, else by our rules, else by torch's."""
+        try:
+            known = self._known.get(key)
+        except TypeError:  # an argument that cannot be looked up
+            return func(*args, **kwargs)
+        if known is not None:
+            made = tuple(torch.empty_strided(s, t, dtype=dtype, device="meta") for s, t, dtype in known)
+            return made[0] if len(func._schema.returns) == 1 else made
+        output = outputs(func, args, kwargs)
+        if output is None:
+            output = func(*args, **kwargs)
+        if _makes_anew(func):
+            made = output if isinstance(output, tuple) else (output,)
+            if all(isinstance(x, Tensor) and x.device.type == "meta" for x in made):
+                self._known[key] = tuple((x.shape, x.stride(), x.dtype) for x in made)
+        return output
+
+    def _note(self, x: Any, seen: list[Tensor], key: list[Any]) -> Any:
+        """An argument with a Value where there is a tensor; tensors are added to `seen`, what decides the output's form to `key`."""
+        if isinstance(x, Tensor):
+            seen.append(x)
+            key += (x.shape, x.stride(), x.dtype, x.device)
+            return self._value(x)
+        if isinstance(x, list | tuple):
+            key.append(len(x))
+            return type(x)([self._note(y, seen, key) for y in x])
+        key += (type(x), x)
+        return x
 
     @staticmethod
     def _mutated(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
         for i, argument in enumerate(func._schema.arguments):
             if argument.alias_info is not None and argument.alias_info.is_write:
-                given = kwargs.get(argument.name, args[i] if i < len(args) else None)
-                yield from (x for x in tree_leaves(given) if isinstance(x, Tensor))
+                yield from _tensors(kwargs.get(argument.name, args[i] if i < len(args) else None))
 
     def _value(self, tensor: Tensor) -> Value:
-        return self._values.get(id(tensor)) or self._new(tensor, "constant")
+        found = self._references.get(id(tensor))
+        return found.value if found is not None and found() is tensor else self._new(tensor, "constant")
 
     def _new(self, tensor: Tensor, origin: Origin, name: str = "") -> Value:
-        storage = tensor.untyped_storage()._cdata if tensor.layout == torch.strided else id(tensor)
-        value = Value(self._count, tuple(tensor.shape), tensor.dtype, storage, origin, name)
+        key = id(tensor)
+        known = self._references.get(key)
+        if known is not None and known() is tensor:  # written in place: a new value of the same memory
+            storage = known.value.storage
+        else:
+            storage = self._storage(tensor, made=origin == "made")
+            known = self._references[key] = _Reference(tensor, self._gone)
+            known.key = key
+        value = known.value = Value(self._count, tuple(tensor.shape), tensor.dtype, storage, origin, name)
         self._count += 1
-        self._values[id(tensor)] = value
-        self._alive.append(tensor)
         return value
 
+    def _storage(self, tensor: Tensor, *, made: bool) -> int:
+        """The number of the memory that a new tensor lies in."""
+        address, size = _memory(tensor)
+        number = self._numbers.get(address)
+        if number is None:
+            number = self._numbers[address] = len(self._storages)
+            self._storages.append([size, len(self.ops) if made else -1, -1, 0])
+            self._addresses.append(address)
+        self._storages[number][3] += 1
+        return number
+
+    def _gone(self, reference: Any) -> None:
+        """A tensor was let go of; with the last one that shares it, its memory is free."""
+        if self._references.get(reference.key) is reference:
+            del self._references[reference.key]
+        number = reference.value.storage
+        storage = self._storages[number]
+        storage[3] -= 1
+        if not storage[3]:
+            storage[2] = len(self.ops)
+            self._numbers.pop(self._addresses[number], None)
+
     def _current(self, tensors: Any) -> tuple[Value, ...]:
-        return tuple(self._value(x) for x in tree_leaves(tensors) if isinstance(x, Tensor))
+        return tuple(self._value(x) for x in _tensors(tensors))
+
+
+@cache
+def _makes_anew(func: Any) -> bool:
+    """Whether an operation makes new memory and writes into none that was there."""
+    is_view = func._schema.is_mutable or any(made.alias_info for made in func._schema.returns)
+    return not is_view and func.overloadpacket not in _VIEWS_IN_DISGUISE and bool(func._schema.returns)
+
+
+_VIEWS_IN_DISGUISE = (torch.ops.aten._unsafe_view, torch.ops.aten._reshape_alias, torch.ops.aten.lift_fresh)
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    """Those that a module or an operation takes or gives: in lists, dictionaries and what torch knows as such, and in dataclasses."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif type(tree) in (tuple, list):
+        for branch in tree:
+            yield from _tensors(branch)
+    elif tree is not None:
+        for leaf in tree_leaves(tree):
+            if isinstance(leaf, Tensor):
+                yield leaf
+            elif is_dataclass(leaf) and not isinstance(leaf, type):
+                yield from _tensors([getattr(leaf, item.name) for item in fields(leaf)])
+
+
+def _memory(tensor: Tensor) -> tuple[int, int]:
+    """The address of a tensor's memory and its bytes; a sparse tensor has only itself."""
+    if tensor.layout != torch.strided:
+        return -id(tensor), 0
+    storage = tensor.untyped_storage()
+    return storage._cdata, storage.nbytes()
+
+
+class _Functions(TorchFunctionMode):
+    """Notes which of torch's functions is running. Those that it calls in turn are part of it."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        outer, self._recorder.function = self._recorder.function, func
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self._recorder.function = outer
 
 
 def _as_meta(tensor: Tensor) -> Tensor:

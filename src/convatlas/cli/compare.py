@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convatlas.cli.output import percent, progress_bars, put_json, say, table
+from convatlas.cli.output import Json, percent, progress_bars, put_json, say, table
 from convatlas.report.words import three
 
 
@@ -76,7 +76,7 @@ def compare(
             "--out", metavar="FOLDER", help="Where compare.html, compare.json and the charts go; nowhere by default."
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")] = False,
+    json: Json = False,
 ) -> None:
     """Compare networks and your own models: accuracy against mult-adds, parameters, or what they cost on this machine."""
     from convatlas.jobs.compare import compare as run

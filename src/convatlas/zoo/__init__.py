@@ -6,6 +6,10 @@ import difflib
 from types import ModuleType
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
 from convatlas.zoo import (
     alexnet,
     densenet,
@@ -51,6 +55,7 @@ __all__ = [
     "native",
     "prefix",
     "side_range",
+    "skeleton",
     "stage_names",
     "suffix",
     "taps",
@@ -85,3 +90,18 @@ def build(name: str, *, num_classes: int = 1000, in_channels: int = 3, config: A
     """The network `name` with its paper's initialisation; `config` replaces the variant's own (same family)."""
     family = family_of(name)
     return family.MODEL(config or family.VARIANTS[name], num_classes=num_classes, in_channels=in_channels)
+
+
+def skeleton(name: str, *, num_classes: int = 1000, in_channels: int = 3) -> ConvNet:
+    """The network `name` on the `meta` device: shapes without numbers, for what only asks how it is built. Takes no memory."""
+    with torch.device("meta"), _NoInitialisation():
+        return build(name, num_classes=num_classes, in_channels=in_channels)
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves new parameters as they are: on `meta` random numbers do nothing, but torch imports its compiler to draw them."""
+
+    _DRAWS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func in self._DRAWS else func(*args, **(kwargs or {}))

@@ -1,0 +1,247 @@
+"""What a network needs in memory, from how long each tensor of the recorded pass was held.
+
+*Forward peak*: the most activation bytes held at once, with the input, in a pass without gradients. The lifetimes are real: a tensor is
+held while Python code still refers to it, be it only as an argument of a call that has not returned.
+
+*Training memory*: parameters, buffers, a gradient for each trainable parameter, the optimiser's state, and the activations that autograd
+saves for the backward pass. What it saves depends on what is trained: with everything before some stage frozen, nothing before that
+stage is saved. Each kind of operation is asked once what it saves, by running it on `meta` tensors under `saved_tensors_hooks`.
+
+Not in these figures: scratch memory of single kernels, gradients of activations that are alive for a moment, the allocator's rounding,
+and what the CUDA context takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from convatlas.analysis.shapes import outputs
+from convatlas.analysis.tape import Op, Tape, Value
+
+Optimizer = Literal["sgd", "momentum", "adam"]
+STATES: dict[Optimizer, int] = {"sgd": 0, "momentum": 1, "adam": 2}  # numbers that it keeps for each trained one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """The moment of a pass at which the most activations are held."""
+
+    bytes_: int
+    op: int  # an index into `Tape.ops`
+    path: str  # the module that ran it
+
+
+def forward_peak(tape: Tape) -> Peak:
+    """When and how much; of several equal moments the first."""
+    held = _activation_storages(tape)
+    change = [0] * (len(tape.ops) + 1)
+    for number in held:
+        storage = tape.storages[number]
+        change[max(storage.born, 0)] += storage.bytes_
+        change[storage.freed] -= storage.bytes_
+    now, most, at = 0, 0, 0
+    for i, difference in enumerate(change[:-1]):
+        now += difference
+        if now > most:
+            most, at = now, i
+    path = tape.calls[tape.ops[at].call].path if tape.ops else ""
+    return Peak(bytes_=most, op=at, path=path)
+
+
+def _activation_storages(tape: Tape) -> Iterator[int]:
+    state = {value.storage for value in tape.state.values()}
+    return (number for number in range(len(tape.storages)) if number not in state)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingMemory:
+    """Bytes that a training step holds when the forward pass is over, with the gradients that the backward pass will leave."""
+
+    parameters: int
+    buffers: int
+    gradients: int
+    optimizer: int
+    saved: int  # activations, the images included where the first layer is trained
+    trainable: int  # parameters that are trained, in elements
+    assumed: tuple[str, ...] = ()  # kinds of operations that could not be asked; all they read and make counts as saved
+
+    @property
+    def total(self) -> int:
+        return self.parameters + self.buffers + self.gradients + self.optimizer + self.saved
+
+
+def training_memory(
+    tape: Tape, *, frozen: Collection[str] = (), optimizer: Optimizer = "momentum", image_gradient: bool = False
+) -> TrainingMemory:
+    """Of a step on the tape's batch, with the parameters inside the modules `frozen` (paths) left alone.
+
+    The tape should be of training mode: normalisation and dropout save other things there. Gradients and optimiser state have the
+    parameters' type. `image_gradient` asks for the gradient of the input too.
+    """
+    if optimizer not in STATES:
+        raise ValueError(f"unknown optimizer {optimizer!r}; there are {', '.join(STATES)}")
+    parameters = {name: value for name, value in tape.state.items() if value.origin == "parameter"}
+    inside = {name: {*_around(name)} & set(frozen) for name in parameters}
+    if empty := set(frozen).difference(*inside.values()):
+        raise ValueError(f"nothing to freeze: no parameter lies in {', '.join(map(repr, sorted(empty)))}")
+    trained = {name: value for name, value in parameters.items() if name in tape.trainable and not inside[name]}
+    wanted = {value.number for value in trained.values()}
+    if image_gradient:
+        wanted |= {value.number for value in tape.inputs if value.dtype.is_floating_point}
+    saved, assumed = _saved_storages(tape, wanted)
+    gradients = sum(value.bytes_ for value in trained.values())
+    return TrainingMemory(
+        parameters=sum(value.bytes_ for value in parameters.values()),
+        buffers=sum(value.bytes_ for value in tape.state.values() if value.origin == "buffer"),
+        gradients=gradients,
+        optimizer=STATES[optimizer] * gradients,
+        saved=sum(tape.storages[number].bytes_ for number in saved),
+        trainable=sum(value.elements for value in trained.values()),
+        assumed=tuple(sorted(assumed)),
+    )
+
+
+def _around(parameter: str) -> Iterator[str]:
+    """A parameter's own name, and the paths of the modules that it lies in, the network itself last."""
+    yield parameter
+    while parameter:
+        parameter = parameter.rpartition(".")[0]
+        yield parameter
+
+
+def largest_batch(bytes_of: Callable[[int], int], budget: int, *, smallest: int = 2) -> int:
+    """The largest batch whose `bytes_of(batch)` are within `budget`; 0 if not even `smallest` images are.
+
+    Memory grows by about the same bytes with each image, so two batches suggest the answer; it is then proved, by bisection if need be.
+    """
+    first = bytes_of(smallest)
+    if first > budget:
+        return 0
+    step = max(bytes_of(smallest + 1) - first, 1)
+    fits, reach = smallest, 1
+    guess = smallest + (budget - first) // step
+    if bytes_of(guess) <= budget:
+        fits, guess = guess, guess + 1
+        while bytes_of(guess) <= budget:
+            fits, reach = guess, 2 * reach
+            guess = fits + reach
+    while guess - fits > 1:
+        middle = (fits + guess) // 2
+        fits, guess = (middle, guess) if bytes_of(middle) <= budget else (fits, middle)
+    return fits
+
+
+def _saved_storages(tape: Tape, wanted: set[int]) -> tuple[set[int], set[str]]:
+    """The memory that autograd keeps if the values numbered in `wanted` are to get a gradient, parameters and buffers apart."""
+    flowing = set(wanted)
+    state = {value.storage for value in tape.state.values()}
+    saved: set[int] = set()
+    assumed: set[str] = set()
+    for op in tape.ops:
+        if not any(value.number in flowing for value in op.reads):
+            continue
+        given = list(_values((op.args, tuple(op.kwargs.values()))))
+        mask = tuple(value.number in flowing for value in given)
+        key = (op.func, mask, _form((op.args, tuple(op.kwargs.items()))))
+        if key not in _RULES:
+            _RULES[key] = _ask(op, mask)
+        rule = _RULES[key]
+        if rule.assumed:
+            assumed.add(op.kind.removeprefix("aten."))
+        kept = [given[i] for i in rule.given] + [op.makes[i] for i in rule.made if i < len(op.makes)]
+        saved |= {value.storage for value in kept} - state
+        flowing |= {op.makes[i].number for i in rule.flowing if i < len(op.makes)}
+        if op.func._schema.is_mutable:
+            flowing |= {value.number for value in op.makes}
+    return saved, assumed
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What an operation saves: of the tensors it is given and of those it makes; and which of these have a gradient."""
+
+    given: tuple[int, ...]
+    made: tuple[int, ...]
+    flowing: tuple[int, ...]
+    assumed: bool = False
+
+
+_RULES: dict[Any, _Rule] = {}  # by operation, what requires a gradient, and all arguments but sizes
+
+
+class _Quick(TorchDispatchMode):
+    """Shapes by our rules where there is one."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = outputs(func, args, kwargs or {})
+        return func(*args, **(kwargs or {})) if made is None else made
+
+
+def _ask(op: Op, mask: Sequence[bool]) -> _Rule:
+    """Runs the operation on new `meta` tensors, of which those in `mask` require a gradient, and sees what is kept."""
+    given: list[Tensor] = []
+
+    def tensor(value: Value) -> Tensor:
+        needs = mask[len(given)]
+        leaf = torch.empty(value.shape, dtype=value.dtype, device="meta", requires_grad=needs)
+        given.append(leaf + 0 if needs and op.func._schema.is_mutable else leaf)  # a leaf cannot be written into
+        return given[-1]
+
+    kept: list[int] = []
+
+    def keep(saved: Tensor) -> Tensor:
+        kept.append(_address(saved))
+        return saved
+
+    try:
+        with torch.enable_grad(), _Quick():
+            args, kwargs = _replaced(op.args, tensor), {name: _replaced(x, tensor) for name, x in op.kwargs.items()}
+            with saved_tensors_hooks(keep, lambda saved: saved):
+                output = op.func(*args, **kwargs)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        every = tuple(range(len(op.makes)))
+        return _Rule(tuple(range(len(mask))), every, every, assumed=True)
+    made = [x for x in (output if isinstance(output, tuple | list) else (output,)) if isinstance(x, Tensor)]
+    return _Rule(
+        tuple(i for i, x in enumerate(given) if _address(x) in kept),
+        tuple(i for i, x in enumerate(made) if _address(x) in kept),
+        tuple(i for i, x in enumerate(made) if x.requires_grad),
+    )
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _values(tree: Any) -> Iterator[Value]:
+    if isinstance(tree, Value):
+        yield tree
+    elif isinstance(tree, tuple | list):
+        for branch in tree:
+            yield from _values(branch)
+
+
+def _replaced(tree: Any, tensor: Callable[[Value], Tensor]) -> Any:
+    if isinstance(tree, Value):
+        return tensor(tree)
+    return type(tree)([_replaced(x, tensor) for x in tree]) if isinstance(tree, tuple | list) else tree
+
+
+def _form(tree: Any) -> Any:
+    """What of the arguments may decide what is saved: all but sizes."""
+    if isinstance(tree, Value):
+        return "tensor"
+    if isinstance(tree, tuple | list):
+        return tuple(_form(x) for x in tree)
+    return "number" if isinstance(tree, int | float) and not isinstance(tree, bool) else str(tree)
