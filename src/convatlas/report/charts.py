@@ -189,8 +189,13 @@ def structure(name: str) -> dict[str, Any]:
     chart = STRUCTURES[name]()
     if name != "confusion":  # whose width follows from its cells
         chart = chart.properties(autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
+    return compiled(chart.properties(padding={"left": 14, "top": 4, "bottom": 4, "right": room}))
+
+
+def compiled(chart: alt.LayerChart | alt.VConcatChart) -> dict[str, Any]:
+    """The chart's specification in the style that all reports share."""
     chart = (
-        chart.properties(padding={"left": 14, "top": 4, "bottom": 4, "right": room}, background="transparent")
+        chart.properties(background="transparent")
         .configure(font=FONT, aria=False)
         .configure_view(stroke=None)
         .configure_axis(
