@@ -80,9 +80,9 @@ class _Follower:
                 if field is not None:
                     fields[made.number] = field
                 if in_place:
-                    before: int = op.args[0].number
+                    before: int = op.args[0].number if op.func._opname.endswith("_") else made.number  # or `out=`
                     self.first[made.number] = self.first.get(before, before)
-                    if field is not fields.get(before):
+                    if before == made.number or field is not fields.get(before):
                         self.written.setdefault(made.storage, []).append(made.number)
         if self.written:
             self._forget_what_was_written_over()
@@ -129,11 +129,10 @@ class _Follower:
 
 @cache
 def _rule_of(func: Any) -> tuple[Rule | None, bool]:
-    """Of one of torch's operations, and whether it works in place."""
-    arguments = func._schema.arguments
-    if any(argument.is_out for argument in arguments):
-        return None, False
-    in_place = bool(func._schema.is_mutable) and func._opname.endswith("_")
+    """Of one of torch's operations, and whether it writes to memory that was there before."""
+    in_place = bool(func._schema.is_mutable)
+    if any(argument.is_out for argument in func._schema.arguments):
+        return None, True
     name = func._opname.removesuffix("_") if func.namespace == "aten" else str(func)
     if name in ("max", "min") and func._overloadname == "other":
         return pointwise, False
