@@ -61,7 +61,9 @@ def test_the_map_is_the_mean_of_the_gradients_of_every_channel() -> None:
         jacobian = torch.func.jacrev(lambda image: model(image[None])[0, :, 3, 3])(image)
         expected += jacobian.abs().sum((0, 1))
     assert torch.allclose(field.heat.float(), expected / expected.sum(), atol=1e-6)
-    (top, bottom), (left, right) = field.box() or ((), ())
+    place = field.box()
+    assert place is not None
+    (top, bottom), (left, right) = place
     inside = torch.zeros_like(expected, dtype=torch.bool)
     inside[top : bottom + 1, left : right + 1] = True
     assert (field.heat > 0).equal(inside)

@@ -33,7 +33,9 @@ def test_boxes_stand_where_the_fields_are() -> None:
     boxes = shapes(field_picture(drawn), "box largest")
     assert len(boxes) == 2, "the last field is larger than the frame and its margin"
     for field, box in zip(drawn, boxes, strict=False):
-        (top, bottom), (left, right) = field.box() or ((), ())
+        place = field.box()
+        assert place is not None
+        (top, bottom), (left, right) = place
         corners = [float(number) for number in re.findall(r"[-\d.]+", box)]
         scale = 220 / 44
         assert corners[:3] == [left * scale, top * scale, (right + 1) * scale]

@@ -239,6 +239,20 @@ def test_what_no_rule_covers_is_unknown_and_why_and_so_is_what_follows(
     assert re.search(rf"^[12] \((Call|Sigmoid)\): .*{said}", reason(net, 3, 8, 8))
 
 
+def test_memory_written_through_a_view_is_unknown_even_where_nothing_reads_it() -> None:
+    tape = record(Call(written), torch.empty(1, 3, 8, 8))
+    assert isinstance(receptive_fields(tape)[tape.outputs[0].number], Unknown)
+
+
+def test_an_activation_in_place_forgets_nothing() -> None:
+    def halves(x: Tensor) -> Tensor:
+        one, two = (x * 2).chunk(2, 1)
+        F.relu_(one)
+        return torch.cat([one, two], 1)
+
+    assert output(Call(halves), 4, 8).largest[0] == pixels(8)
+
+
 def test_what_does_not_depend_on_the_image_has_no_field() -> None:
     tape = record(Call(lambda x: torch.zeros_like(x) + 1), torch.empty(1, 3, 8, 8))
     assert set(receptive_fields(tape)) == {tape.inputs[0].number}
