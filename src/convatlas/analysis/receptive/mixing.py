@@ -102,7 +102,9 @@ def normalised(op: Op, seen: Seen, gates: Gates) -> Result:
             own = Field(everything.largest, field.smallest, field.places)
     else:
         own = everything  # of one place: its channels
-    return [own, *(_statistics(op, made, everything) for made in op.makes[1:])]
+    if not dims:  # those of training, handed on
+        return [own, *[None] * (len(op.makes) - 1)]
+    return [own, *(_statistics(made, everything) for made in op.makes[1:])]
 
 
 def _batch_statistics(op: Op) -> bool:
@@ -114,9 +116,11 @@ def _batch_statistics(op: Op) -> bool:
     return bool(argument(op, "training", argument(op, "train", True)))
 
 
-def _statistics(op: Op, made: Value, everything: Field) -> Field | Unknown:
+def _statistics(made: Value, everything: Field) -> Field | Unknown:
+    if len(made.shape) == len(everything.places):
+        return everything
     if any(axes(tag) for tag in everything.places):
-        return Unknown(f"the statistics of {op.kind}")
+        return Unknown("the statistics of a norm are read")
     return everything._replace(places=(MIXED,) * len(made.shape))
 
 
