@@ -34,6 +34,9 @@ _STYLE = """<style>
 Box = Sequence[tuple[float, float]]  # first and last pixel, height first
 
 
+ROOM = 40  # right of the last panel, for its text
+
+
 def field_picture(
     fields: Sequence[EffectiveField], *, image: bytes | None = None, media_type: str = "image/jpeg"
 ) -> str:
@@ -46,7 +49,7 @@ def field_picture(
     height, width = max((tuple(field.heat.shape) for field in fields), key=max)
     scale = PANEL / max(height, width)
     step = width * scale + 2 * MARGIN + GAP
-    total, tall = step * len(fields) - GAP, height * scale + 2 * MARGIN + 62
+    total, tall = step * len(fields) - GAP + ROOM, height * scale + 2 * MARGIN + 62
     photo, name = "", ""
     if image is not None:
         name = f"fields-{sha256(image).hexdigest()[:12]}"  # pictures on one page share names
