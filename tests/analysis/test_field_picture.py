@@ -55,7 +55,7 @@ def test_it_says_in_words_what_it_shows() -> None:
     root = ElementTree.fromstring(drawing)
     assert "0: can see 5 × 5 pixels, 95 % within 5" in root.get("aria-label", "")
     text = " ".join(node.text or "" for node in root.iter(f"{SVG}text"))
-    assert "can see 81 × 81 pixels, beyond the frame" in text
+    assert "can see 81 × 81, beyond the frame" in text
     assert "prefers-color-scheme: dark" in drawing
 
 

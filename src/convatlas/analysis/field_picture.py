@@ -111,8 +111,8 @@ def _panel(field: EffectiveField, scale: float, photo: str) -> str:
     said = _said(field).removeprefix(f"{field.path}: ")
     drawn.append(f'<text class="name" y="{_n(top - 4)}">{escape(_short(field.path))}</text>')
     first, _, second = said.partition(", 95 %")
-    first += ", beyond the frame" if outside else ""
-    drawn.append(f'<text class="aside" y="{_n(top + 13)}">{escape(_short(first, 44))}</text>')
+    first = f"{first.removesuffix(' pixels')}, beyond the frame" if outside else first
+    drawn.append(f'<text class="aside" y="{_n(top + 13)}">{escape(_short(first, 38))}</text>')
     drawn.append(f'<text class="aside" y="{_n(top + 29)}">95 %{escape(second)} × {field.extent}</text>')
     return f"<title>{escape(_said(field))}</title>{''.join(drawn)}"
 

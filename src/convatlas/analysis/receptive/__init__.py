@@ -60,12 +60,15 @@ class _Follower:
     def __init__(self, tape: Tape, gates: Gates) -> None:
         self.tape = tape
         self.gates = gates
+        self.fields: Fields = {}
+        self.written: dict[int, list[int]] = {}  # by storage: values made by writing there that changed what is seen
+        self.first: dict[int, int] = {}  # by value made in place: the first of the same tensor
+        if not tape.inputs:
+            return
         image = tape.inputs[0]
         start = tuple(pixels(side) for side in image.shape[2:])
         places = (ALIKE, ALIKE, *range(len(start)))[: len(image.shape)]
-        self.fields: Fields = {image.number: Field(start, start, places)}
-        self.written: dict[int, list[int]] = {}  # by storage: values made by writing there that changed what is seen
-        self.first: dict[int, int] = {}  # by value made in place: the first of the same tensor
+        self.fields[image.number] = Field(start, start, places)
 
     def follow(self) -> Fields:
         fields = self.fields

@@ -109,7 +109,7 @@ def normalised(op: Op, seen: Seen, gates: Gates) -> Result:
 
 def _batch_statistics(op: Op) -> bool:
     """Whether a batch norm takes them from this batch, as instance norm does, which is one with images for channels."""
-    if op.kind.endswith("no_training"):
+    if op.kind.endswith(("no_training", "no_update")):
         return False
     if op.kind.endswith("no_stats"):
         return True
@@ -140,6 +140,5 @@ RULES: dict[str, Rule] = {
     **each(_ATTENTION, attended),
     **each("native_layer_norm native_group_norm native_batch_norm cudnn_batch_norm", normalised),
     **each("miopen_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training", normalised),
-    **each("_batch_norm_with_update _batch_norm_no_update batch_norm layer_norm rms_norm", normalised),
-    **each("_fused_rms_norm group_norm instance_norm", normalised),
+    **each("_batch_norm_with_update _batch_norm_no_update _fused_rms_norm", normalised),
 }
