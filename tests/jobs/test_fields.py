@@ -17,7 +17,7 @@ def test_the_stages_of_a_network_that_end_in_a_map() -> None:
     seen = convatlas.fields("lenet5_modern", images=1)
     told = json.loads(json.dumps(seen.to_json()))
     assert told["schema"] == "convatlas.fields/1" and told["weights"] == "random initial weights"
-    assert [row["path"] for row in told["fields"]] == ["stages.stem", "stages.stage1"]
+    assert [row["path"] for row in told["fields"]] == ["stages.stem", "stages.stage1", "stages.stage2"]
     for row in told["fields"]:
         assert 1 <= row["effective"] <= max(row["size"])
         assert row["smallest"] <= row["size"]
