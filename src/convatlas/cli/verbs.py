@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from convatlas.cli.output import pairs_text, percent, problems_text, progress_bars, put_json, say, table
+from convatlas.cli.study import study
 from convatlas.errors import ConvAtlasError
 
 app = typer.Typer(
@@ -398,3 +399,6 @@ def scores_text(result: dict[str, Any]) -> str:
 def _cache_row(file: Any) -> tuple[str, str, str, str]:
     what = file.identity.get("network") or "image checks"
     return file.path.name, what, f"{file.entries:,}", f"{file.bytes_ / 1e6:,.1f}"
+
+
+app.command()(study)

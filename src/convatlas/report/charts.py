@@ -184,10 +184,14 @@ STRUCTURES: dict[str, Callable[[], alt.LayerChart]] = {
 
 def structure(name: str) -> dict[str, Any]:
     """The Vega-Lite specification of the chart `name`, complete but for its rows and width."""
-    # Text is laid out in the widths of one font and shown in the reader's own, so that it needs some room on both sides.
     room = 62 if name in ("interval", "ladder") else 14  # with the column of figures on the right
-    chart = STRUCTURES[name]()
-    if name != "confusion":  # whose width follows from its cells
+    return styled(STRUCTURES[name](), room=room, fits=name != "confusion")  # whose width follows from its cells
+
+
+def styled(chart: alt.LayerChart, *, room: int = 14, fits: bool = True) -> dict[str, Any]:
+    """A chart's specification in the style of the reports. Text is laid out in the widths of one font and shown in the reader's own, so that
+    it needs some `room` on both sides."""
+    if fits:
         chart = chart.properties(autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
     chart = (
         chart.properties(padding={"left": 14, "top": 4, "bottom": 4, "right": room}, background="transparent")

@@ -74,7 +74,7 @@ def warm() -> None:
     """
     import vl_convert
 
-    _environment().get_template("page.html.j2")
+    environment().get_template("page.html.j2")
     vl_convert.vegalite_to_svg({"data": {"values": [{}]}, "mark": "point"})
 
 
@@ -83,11 +83,10 @@ def page(result: Result, folder: Path) -> str:
     matrix = result["confusion"]["matrix"]
     wrong = sum(map(sum, matrix)) - sum(row[index] for index, row in enumerate(matrix))
     pairs = rows.most_confused(result)
-    environment = _environment()
-    style = environment.get_template("page.css").render(palette=PALETTE, font=FONT)
-    return environment.get_template("page.html.j2").render(
+    style = environment().get_template("page.css").render(palette=PALETTE, font=FONT)
+    return environment().get_template("page.html.j2").render(
         result=result,
-        style=_markup(style),
+        style=markup(style),
         thin=words.THIN,
         name=_last_part(result["data"]["path"]),
         created=result["created"].replace("T", " ").replace("Z", " UTC"),
@@ -110,21 +109,22 @@ def page(result: Result, folder: Path) -> str:
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Where the templates of this folder are found, and the words they use."""
     import jinja2
 
-    environment = jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=lambda name: name != "page.css",
+        autoescape=lambda name: not (name or "").endswith(".css"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=False,
     )
     for function in (words.percent, words.interval, words.decimal, words.significant, words.duration, words.count):
-        environment.globals[function.__name__] = function
-    return environment
+        made.globals[function.__name__] = function
+    return made
 
 
-def _markup(text: str) -> Any:
+def markup(text: str) -> Any:
     """Text that this package itself made and that the template must not escape."""
     from markupsafe import Markup
 
@@ -142,7 +142,7 @@ def _figures(result: Result) -> dict[str, Any]:
             if name in ("interval", "ladder", "time")
             else {"both": rows.WIDE}
         )
-        variants = [{"class": kind, "svg": _markup(svg(name, result, width=width))} for kind, width in widths.items()]
+        variants = [{"class": kind, "svg": markup(svg(name, result, width=width))} for kind, width in widths.items()]
         figures[name] = {"words": in_words.IN_WORDS[name](result), "variants": variants}
     return figures
 

@@ -74,11 +74,21 @@ class Claim:
     numbers: dict[str, Number]
 
 
+def told() -> dict[str, str]:
+    """The lecture's title and whose it is."""
+    read = _read()
+    return {"title": read["title"], "source": read["source"]}
+
+
+@cache
+def _read() -> dict[str, Any]:
+    return json.loads(STATEMENTS.read_text(encoding="utf-8"))
+
+
 @cache
 def statements() -> tuple[Statement, ...]:
     """All of them, in the order of the slides."""
-    read = json.loads(STATEMENTS.read_text(encoding="utf-8"))
-    return tuple(Statement(**{**entry, "lines": tuple(entry["lines"])}) for entry in read["statements"])
+    return tuple(Statement(**{**entry, "lines": tuple(entry["lines"])}) for entry in _read()["statements"])
 
 
 def compared(statement: Statement, found: Computed) -> Claim:

@@ -26,9 +26,6 @@ def figures() -> dict[str, Any]:
         "alexnet_memory": alexnet_memory(),
         "receptive_field": {"three": fields(3, 3), "one": fields(1, 7)},
         "vgg_layers": vgg_layers(),
-        "parameters": [
-            {"network": name, "parameters": analysed(name).whole.parameters} for name in ("alexnet", "googlenet")
-        ],
         "inception": {"naive": naive().to_json(), "reduced": reduced().to_json()},
         "depth_growth": depth_growth(),
         "googlenet_depth": [
@@ -46,21 +43,19 @@ def vgg_layers() -> list[dict[str, Any]]:
     weights = sum(layer.weights for layer in found)
     image = found[0].given
     rows = [{"layer": "image", "elements": prod(image), "memory_share": prod(image) / elements(), "weights": 0}]
-    seen = {"conv": 0, "pool": 0, "fc": 5}
+    stage, place, fc = 1, 0, 5
     for layer in found:
-        seen[layer.kind] += 1
-        name = {"conv": f"CONV3-{layer.made[0]}", "pool": "POOL2", "fc": f"FC {layer.made[0]}"}[layer.kind]
-        rows.append(
-            {
-                "layer": name,
-                "elements": layer.elements,
-                "memory_share": layer.elements / elements(),
-                "weights": layer.weights,
-            }
-        )
-    return [
-        {**row, "number": number, "parameter_share": row["weights"] / weights} for number, row in enumerate(rows)
-    ]
+        if layer.kind == "conv":
+            place += 1
+            name = f"conv{stage}_{place}, {layer.made[0]}"
+        elif layer.kind == "pool":
+            name, stage, place = f"pool{stage}", stage + 1, 0
+        else:
+            fc += 1
+            name = f"fc{fc}, {layer.made[0]}"
+        share = layer.elements / elements()
+        rows.append({"layer": name, "elements": layer.elements, "memory_share": share, "weights": layer.weights})
+    return [{**row, "parameter_share": row["weights"] / weights} for row in rows]
 
 
 def alexnet_memory() -> dict[str, Any]:

@@ -121,9 +121,21 @@ def analysed(name: str, training_batch: int = 128) -> Analysis:
     """A network of the zoo at its paper's input size, by its own stages."""
     network = catalogue.find(name)
     model = zoo.skeleton(name, num_classes=network.num_classes, in_channels=network.input_size[0])
-    stages = [*(f"stages.{stage}" for stage, _ in model.stages.named_children()), "head"]
     image = torch.empty(1, *network.input_size, device="meta")
-    return analyse(model, image, name=name, stages=stages, training_batch=training_batch)
+    return analyse(model, image, name=name, stages=stage_paths(name), training_batch=training_batch)
+
+
+@cache
+def stage_paths(name: str) -> tuple[str, ...]:
+    """The modules that are its stages."""
+    return (*(f"stages.{stage}" for stage, _ in zoo.skeleton(name).stages.named_children()), "head")
+
+
+def recorded(name: str) -> Tape:
+    """The tape alone, for what does not ask what is seen or held: a thousand layers take a second instead of ten."""
+    network = catalogue.find(name)
+    model = zoo.skeleton(name, num_classes=network.num_classes, in_channels=network.input_size[0])
+    return tape_of(model, network.input_size)
 
 
 def tape_of(module: nn.Module, *sizes: tuple[int, ...], batch: int = 1, training: bool = False) -> Tape:

@@ -14,7 +14,7 @@ from typing import Any
 
 from convatlas.cards import card
 from convatlas.studies import alexnet_slides, googlenet_slides, resnet_slides, vgg_slides
-from convatlas.studies.claims import STATEMENTS, Claim, Computed, Statement, Verdict, compared, statements
+from convatlas.studies.claims import STATEMENTS, Claim, Computed, Statement, Verdict, compared, statements, told
 from convatlas.studies.figures import figures
 
 SLIDES = (alexnet_slides, vgg_slides, googlenet_slides, resnet_slides)
@@ -46,7 +46,7 @@ class LectureStudy:
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
-            "title": "Lecture 9: CNN Architectures",
+            **told(),
             "verdicts": self.verdicts,
             "errata": [claim.id for claim in self.errata],
             "claims": [asdict(claim) for claim in self.claims],

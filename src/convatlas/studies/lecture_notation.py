@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from convatlas.errors import ConvAtlasError
+from convatlas.studies.claims import statements
 from convatlas.studies.layers import BYTES, Layer, listed, volume
 
 ALEXNET, VGG = "alexnet_lecture", "vgg16"
@@ -101,8 +102,8 @@ def _alexnet() -> Iterator[str]:
 def _vgg() -> Iterator[str]:
     yield from vgg_rows()
     yield ""
-    yield f"Computed from {VGG} without biases, as on the slide. The slide's total of the memory is 24M * 4 bytes ~= 96MB:"
-    yield "its rows do not add up to that."
+    total = next(statement for statement in statements() if statement.id == "vgg-total-elements")
+    yield f"Computed from {VGG} without biases, as on the slide. The slide has \"{total.quote}\", which is not the sum of its rows."
 
 
 SLIDES: dict[str, Callable[[], Iterator[str]]] = {"alexnet": _alexnet, "vgg16": _vgg}

@@ -8,8 +8,9 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from convatlas.analysis.depth import depths as depths_of
 from convatlas.studies.claims import Computed
-from convatlas.studies.layers import Layer, analysed, layers, listed, tape_of
+from convatlas.studies.layers import Layer, analysed, layers, listed, recorded, tape_of
 
 NAMES = ("resnet34", "resnet50", "resnet101", "resnet152")
 MAPS = (256, 28, 28)  # of the slide's drawing of a bottleneck
@@ -17,7 +18,9 @@ NARROW = 64
 
 
 def _depth(name: str, told: str = "") -> Computed:
-    found = analysed(name).whole.depth
+    tape = recorded(name)
+    reached = depths_of(tape)
+    found = max(reached[value.number] for value in tape.outputs)
     return Computed(value=found, shown=str(found), sum=told or f"longest path through {name}", numbers={"depth": found})
 
 

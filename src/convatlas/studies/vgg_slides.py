@@ -53,10 +53,8 @@ def geometry() -> Computed:
         for kind in ("conv", "pool")
     }
     found = f"{told['conv']}; {told['pool']}"
-    number = sum(x.kind == "conv" for x in listed(VGG))
-    return Computed(
-        value=found, shown=found, sum=f"all {number} convolutions and all {len(listed(VGG)) - number - 3} poolings"
-    )
+    convolutions, poolings = (sum(x.kind == kind for x in listed(VGG)) for kind in ("conv", "pool"))
+    return Computed(value=found, shown=found, sum=f"all {convolutions} convolutions and all {poolings} poolings")
 
 
 def stack(number: int, kernel: int, channels: int) -> nn.Sequential:
@@ -210,17 +208,18 @@ def backward() -> Computed:
 
 
 def early_memory() -> Computed:
-    groups = _groups(lambda layer: layer.elements)
-    most = max(groups, key=groups.__getitem__)
-    all_ = elements()
+    sides = dict.fromkeys(layer.made[-1] for layer in listed(VGG) if layer.kind == "conv")
+    shares = {
+        side: sum(x.elements for x in listed(VGG) if x.kind == "conv" and x.made[-1] == side) / elements() for side in sides
+    }
     first = sum(layer.elements for layer in listed(VGG) if layer.made[1:] == (224, 224))
-    told = "early CONV" if most == "1" else "elsewhere"
+    early = max(shares, key=shares.__getitem__) == max(sides) and sum(list(shares.values())[:2]) > 0.5
     return Computed(
-        value=told,
-        shown=f"{first / all_:.0%} in the first two convolutions",
-        sum=f"{first:,} of {all_:,} elements",
-        why="At each size of the maps, in percent: " + ", ".join(f"{n / all_:.0%}" for n in groups.values()) + ".",
-        numbers={"conv1_elements": first, "conv1_share": round(first / all_, 3)},
+        value="early CONV" if early else "elsewhere",
+        shown=f"{shares[max(sides)]:.0%} in the first two convolutions",
+        sum=f"{first:,} of {elements():,} elements",
+        why="Convolutions by the side of their maps: " + ", ".join(f"{s} {share:.0%}" for s, share in shares.items()) + ".",
+        numbers={"conv1_elements": first, "conv1_share": round(first / elements(), 3)},
     )
 
 
@@ -236,19 +235,6 @@ def late_parameters() -> Computed:
         why=f"{first / whole:.0%} in the first of them alone.",
         numbers={"fc_params": fc, "fc_params_share": round(fc / whole, 3)},
     )
-
-
-def _groups(count: Callable[..., int]) -> dict[str, int]:
-    """Sums over the layers whose maps have the same side, the fully connected ones last."""
-    sums: dict[str, int] = {}
-    sides: list[int] = []
-    for layer in listed(VGG):
-        side = layer.made[-1] if layer.kind != "fc" else 1
-        if side not in sides:
-            sides.append(side)
-        name = str(len(sides))
-        sums[name] = sums.get(name, 0) + count(layer)
-    return sums
 
 
 def vgg19_memory() -> Computed:
