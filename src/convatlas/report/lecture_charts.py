@@ -66,7 +66,9 @@ def _alexnet_memory() -> alt.LayerChart:
             bars.mark_bar(size=30, stroke=LIGHT["paper"], strokeWidth=1).encode(
                 x=across, color=colour, order=alt.Order("place:Q")
             ),
-            totals.mark_text(align="left", dx=6, fontWeight=600, color=LIGHT["ink"]).encode(x="total:Q", text="text:N"),
+            totals.mark_text(align="right", dy=-23, fontWeight=600, color=LIGHT["ink"]).encode(
+                x="total:Q", text="text:N"
+            ),
             alt.Chart(_NO_ROWS)
             .transform_filter("isValid(datum.card)")
             .mark_rule(strokeDash=[6, 4], size=2, color=LIGHT["wrong"])
@@ -88,7 +90,13 @@ def _depth_growth() -> alt.LayerChart:
         title=None,
         scale=alt.Scale(domain=[NAIVE, BOTTLENECKS], range=[LIGHT["wrong"], LIGHT["accent"]]),
     )
-    dash = alt.StrokeDash("whose:N", sort=None, title=None, scale=alt.Scale(range=[[1, 0], [6, 4]]))
+    dash = alt.StrokeDash(
+        "whose:N",
+        sort=None,
+        title=None,
+        scale=alt.Scale(range=[[1, 0], [6, 4]]),
+        legend=alt.Legend(orient="bottom", symbolType="stroke"),
+    )
     return alt.LayerChart(
         layer=[
             base.mark_line(size=2.5).encode(color=colour, strokeDash=dash),
@@ -103,7 +111,10 @@ def _depth_growth() -> alt.LayerChart:
 def _googlenet_depth() -> alt.LayerChart:
     base = alt.Chart(_NO_ROWS).encode(y=alt.Y("part:N", sort=None, title=None, axis=_BARE))
     across = alt.X(
-        "before:Q", title="layers with weights", scale=alt.Scale(domain=[0, 22]), axis=alt.Axis(tickMinStep=1, tickCount=6)
+        "before:Q",
+        title="layers with weights",
+        scale=alt.Scale(domain=[0, 22]),
+        axis=alt.Axis(tickMinStep=1, tickCount=6),
     )
     return alt.LayerChart(
         layer=[
@@ -131,7 +142,9 @@ def _stage_fields() -> alt.LayerChart:
     return alt.LayerChart(
         layer=[
             base.mark_bar(size=13, cornerRadiusEnd=3).encode(
-                x=alt.X("size:Q", title="side of what one unit sees, in pixels of the image", axis=alt.Axis(tickCount=5)),
+                x=alt.X(
+                    "size:Q", title="side of what one unit sees, in pixels of the image", axis=alt.Axis(tickCount=5)
+                ),
                 color=alt.Color(
                     "network:N",
                     sort=None,

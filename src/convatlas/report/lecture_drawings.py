@@ -107,10 +107,10 @@ def inception(figures: Figures, width: int = WIDE, *, background: bool = False) 
 
 
 def _module(pen: _Pen, x: float, width: float, module: dict[str, Any], title: str, most: int) -> float:
-    top, step, high = 62, 116, 62
+    top, step, high = 58, 122, 62
     column = width / len(_COLUMNS)
     edges = module["edges"]
-    bottom = top + 34 + 2 * step + 26
+    bottom = top + 34 + 2 * step + 30
     pen.text(x, 18, title, 15, anchor="start", bold=True)
     pen.text(x, 38, f"{module['ops'] / 1e6:,.0f} M ops in all", 13, anchor="start", fill="muted")
     pen.rect(x, top, width, 34, fill="raised", stroke="second")
@@ -121,8 +121,8 @@ def _module(pen: _Pen, x: float, width: float, module: dict[str, Any], title: st
         present = [name for name in names if name in edges]
         middle = x + (number + 0.5) * column
         places = {
-            1: [top + 34 + 26 + step - high + (step - high) / 4],
-            2: [top + 34 + 30 + step + 14, top + 34 + 30],
+            1: [top + 34 + 44 + step / 2],
+            2: [top + 34 + 44 + step, top + 34 + 44],
         }[len(present)]
         before = bottom
         for name, y in zip(present, places, strict=True):
@@ -144,10 +144,9 @@ def _module(pen: _Pen, x: float, width: float, module: dict[str, Any], title: st
             pen.text(middle, y + 34, maps or "stride 1", 12)
             cost = f"{edge['mult_adds'] / 1e6:.1f} M ops" if edge["mult_adds"] else "no ops"
             pen.text(middle, y + 52, cost, 11.5, fill="ink" if edge["mult_adds"] else "muted")
-            pen.text(middle, y - 6 if y > top + 80 else y - 9, _volume(edge["made"]), 10.5, fill="muted")
-            before = y - 16 if y > top + 80 else y
-        # the last arrow of the column goes past the shape that it carries
-        pen.arrow([(middle, before - 20 if before > top + 80 else before - 19), (middle, top + 35)])
+            pen.text(middle, y - 7, _volume(edge["made"]), 10.5, fill="muted")
+            before = y - 19  # above the shape that the arrow carries
+        pen.arrow([(middle, before), (middle, top + 35)])
     return bottom + 40
 
 
@@ -164,7 +163,7 @@ def receptive_field(figures: Figures, width: int = WIDE, *, background: bool = F
 def _side_view(pen: _Pen, x: float, width: float, seen: Sequence[int]) -> float:
     """One row of units for each layer, the image at the bottom; the unit at the top sees what lies in the cone."""
     counts = [1, *seen]  # units in the cone, from the top down
-    cell, high, step = min(38.0, (width - 92) / counts[-1]), 26, 62
+    cell, high, step = min(44.0, (width - 104) / counts[-1]), 28, 68
     middle = x + counts[-1] * cell / 2 + 2
     pen.text(x, 18, "from the side", 15, anchor="start", bold=True)
 
@@ -182,15 +181,15 @@ def _side_view(pen: _Pen, x: float, width: float, seen: Sequence[int]) -> float:
         for i in range(count):
             pen.rect(left + i * cell + 2, y, cell - 4, high, fill="accent", opacity=1 - 0.24 * number)
         after = len(counts) - 1 - number
-        name = "image" if not after else f"conv {after}"
-        pen.text(x + width, y + 18, f"{name}: {count}", 12.5, anchor="end", fill="ink")
+        name = "of the image" if not after else f"after conv {after}"
+        pen.text(x + counts[-1] * cell + 12, y + 18, f"{count} {name}", 12.5, anchor="start")
     return 40 + (len(counts) - 1) * step + high + 12
 
 
 def _top_view(pen: _Pen, x: float, width: float, seen: Sequence[int]) -> float:
     """Squares on the pixels of the image."""
     side = seen[-1] + 2
-    cell = min(23.0, (width - 110) / side)
+    cell = min(27.0, (width - 110) / side)
     top = 40
     pen.text(x, 18, "from above, on the image", 15, anchor="start", bold=True)
     for i in range(side):

@@ -57,9 +57,11 @@ FIGURES: dict[str, tuple[str, str]] = {
     ),
 }
 
+PAIRED = "vgg16"  # the list whose rows have two claims each, memory and parameters
 _TABLES = {
     "alexnet": "The whole list, row by row",
-    "vgg16": "The whole list, row by row: elements of each output, and weights",
+    "vgg16": "The whole list, row by row",
+    "outputs": "Outputs of the naive module's four branches",
     "naive": "Conv ops of the naive module",
     "reduced": "Conv ops of the module with bottlenecks",
 }
@@ -77,7 +79,9 @@ def read_lecture(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConvAtlasError(f"{path}: there is no such file.", remedy="Make it with `convatlas study lecture`.") from None
+        raise ConvAtlasError(
+            f"{path}: there is no such file.", remedy="Make it with `convatlas study lecture`."
+        ) from None
     if found.get("schema") != SCHEMA:
         raise ConvAtlasError(
             f"{path} has the schema {found.get('schema')!r}, not {SCHEMA!r}.", remedy="Make it anew with this version."
@@ -126,7 +130,10 @@ def _section(name: str, claims: list[dict[str, Any]], study: dict[str, Any], fol
     parts: list[dict[str, Any]] = []
     for table, run in groupby(claims, key=lambda claim: claim["table"]):
         own = list(run)
-        if table:
+        if table == PAIRED:
+            rows = [(own[i], own[i + 1]) for i in range(0, len(own), 2)]
+            parts.append({"kind": "pairs", "title": _TABLES[table], "rows": rows})
+        elif table:
             parts.append({"kind": "table", "title": _TABLES[table], "claims": own})
         for claim in own:
             if not table:

@@ -11,6 +11,7 @@ Rows = list[dict[str, Any]]
 KINDS = ("memory", "parameters")
 PARTS = ("weights", "gradients", "momentum", "activations")
 NAIVE, BOTTLENECKS = "naive", "with bottlenecks"
+WHOSE = ("GoogLeNet's modules", "the slides' module")
 
 
 def vgg_layers(figures: Figures) -> Rows:
@@ -43,7 +44,7 @@ def depth_growth(figures: Figures) -> Rows:
     return [
         {
             **row,
-            "whose": row["line"].partition(",")[0] + (" module" if row["line"].startswith("slides") else " own"),
+            "whose": WHOSE[row["line"].startswith("slides")],
             "kind": NAIVE if row["line"].endswith(NAIVE) else BOTTLENECKS,
             "last": row["module"] == last,
         }
@@ -112,7 +113,11 @@ def _bottleneck_words(figures: Figures) -> str:
 
 def _field_words(figures: Figures) -> str:
     seen = figures["receptive_field"]["three"]
-    return "What one unit sees after one, two and three 3×3 convolutions: " + ", ".join(f"{s}×{s}" for s in seen) + " pixels."
+    return (
+        "What one unit sees after one, two and three 3×3 convolutions: "
+        + ", ".join(f"{s}×{s}" for s in seen)
+        + " pixels."
+    )
 
 
 def _stage_words(figures: Figures) -> str:

@@ -84,27 +84,33 @@ def page(result: Result, folder: Path) -> str:
     wrong = sum(map(sum, matrix)) - sum(row[index] for index, row in enumerate(matrix))
     pairs = rows.most_confused(result)
     style = environment().get_template("page.css").render(palette=PALETTE, font=FONT)
-    return environment().get_template("page.html.j2").render(
-        result=result,
-        style=markup(style),
-        thin=words.THIN,
-        name=_last_part(result["data"]["path"]),
-        created=result["created"].replace("T", " ").replace("Z", " UTC"),
-        contents=SECTIONS,
-        figures=_figures(result),
-        tested=any(words.known(stage.get("test_accuracy")) for stage in result["stages"]),
-        pairs=pairs,
-        wrong=wrong,
-        excerpt=_excerpt(result),
-        by_recall=sorted(result["classes"], key=lambda row: row["recall"] if words.known(row["recall"]) else 2),
-        mistakes=[{**mistake, "picture": picture(folder, mistake.get("thumbnail"))} for mistake in result["mistakes"]],
-        problems=_by_severity(result["problems"]),
-        most_paths=MOST_PATHS,
-        phases=_phases(result),
-        overlapping=_named_seconds(result) > 1.01 * (result["seconds"].get("total") or 0),
-        quoted_bundle=shlex.quote(result["bundle"]),
-        python_bundle=repr(result["bundle"]),
-        details=_details(result),
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            result=result,
+            style=markup(style),
+            thin=words.THIN,
+            name=_last_part(result["data"]["path"]),
+            created=result["created"].replace("T", " ").replace("Z", " UTC"),
+            contents=SECTIONS,
+            figures=_figures(result),
+            tested=any(words.known(stage.get("test_accuracy")) for stage in result["stages"]),
+            pairs=pairs,
+            wrong=wrong,
+            excerpt=_excerpt(result),
+            by_recall=sorted(result["classes"], key=lambda row: row["recall"] if words.known(row["recall"]) else 2),
+            mistakes=[
+                {**mistake, "picture": picture(folder, mistake.get("thumbnail"))} for mistake in result["mistakes"]
+            ],
+            problems=_by_severity(result["problems"]),
+            most_paths=MOST_PATHS,
+            phases=_phases(result),
+            overlapping=_named_seconds(result) > 1.01 * (result["seconds"].get("total") or 0),
+            quoted_bundle=shlex.quote(result["bundle"]),
+            python_bundle=repr(result["bundle"]),
+            details=_details(result),
+        )
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 
 from convatlas.studies.claims import Computed
-from convatlas.studies.layers import Layer, analysed, listed, volume
+from convatlas.studies.layers import Layer, analysed, listed, percent, volume
 from convatlas.studies.lecture_notation import ALEXNET, alexnet_rows
 from convatlas.studies.two_gpus import BATCH, CARD, WHOLE, TwoGPUs, on_one_gpu, two_gpus
 
@@ -72,9 +72,7 @@ def conv1_parameters() -> Computed:
 
 def pool1_parameters() -> Computed:
     layer = _first("pool")
-    return Computed(
-        value=layer.weights, shown="0", sum="a maximum has no weights", numbers={"weights": layer.weights}
-    )
+    return Computed(value=layer.weights, shown="0", sum="a maximum has no weights", numbers={"weights": layer.weights})
 
 
 def rows() -> Iterator[tuple[str, Callable[[], Computed]]]:
@@ -114,9 +112,9 @@ def memory() -> Computed:
             f"activations of {BATCH} images {one.saved / 1e6:,.0f} = {one.total / 1e6:,.0f} MB"
         ),
         why=(
-            f"The card has {CARD / 1e9:.2f} GB. As autograd keeps activations today the paper's network takes {one.total / CARD:.0%} of it "
-            f"(the slides' single tower, which normalises smaller maps, {single.total / CARD:.0%}), and "
-            f"{half.total / CARD:.0%} as a half. The gradients of activations, the kernels' scratch memory and the screen come on top; what the programs of 2012 "
+            f"The card has {CARD / 1e9:.2f} GB. As autograd keeps activations today the paper's network takes {percent(one.total / CARD)} of it "
+            f"(the slides' single tower, which normalises smaller maps, {percent(single.total / CARD)}), and "
+            f"{percent(half.total / CARD)} as a half. The gradients of activations, the kernels' scratch memory and the screen come on top; what the programs of 2012 "
             "kept is not recorded here."
         ),
         numbers={
@@ -138,7 +136,7 @@ def half() -> Computed:
         value="half" if is_half else "another share",
         shown=f"{', '.join(map(str, own))} of {', '.join(map(str, whole))}",
         sum=f"2 * {halves().parameters:,} = {2 * halves().parameters:,} parameters",
-        why="Two halves have exactly the parameters of the network with two groups, which is what `alexnet` is.",
+        why="Two halves have exactly the parameters of the network with two groups, which is what the zoo has as alexnet.",
         numbers={"half_parameters": halves().parameters, "parameters": parameters},
     )
 

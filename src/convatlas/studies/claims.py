@@ -32,8 +32,11 @@ class Statement:
     quote: str
     what: str  # which figure that is, in words
     says: str  # the figure alone
+    again: tuple[int, ...] = ()  # lines on which the same figure stands once more
     table: str = ""  # the list that it is a row of
-    published: dict[str, Any] | None = None  # of what cannot be computed: value, basis, verdict, why, and the card with the errors
+    published: dict[str, Any] | None = (
+        None  # of what cannot be computed: value, basis, verdict, why, and the card with the errors
+    )
 
     @property
     def in_lecture(self) -> bool:
@@ -60,6 +63,7 @@ class Claim:
     section: str
     in_lecture: bool
     lines: tuple[int, ...]
+    again: tuple[int, ...]
     quote: str
     what: str
     slide_value: str
@@ -88,7 +92,10 @@ def _read() -> dict[str, Any]:
 @cache
 def statements() -> tuple[Statement, ...]:
     """All of them, in the order of the slides."""
-    return tuple(Statement(**{**entry, "lines": tuple(entry["lines"])}) for entry in _read()["statements"])
+    return tuple(
+        Statement(**{**entry, "lines": tuple(entry["lines"]), "again": tuple(entry.get("again", ()))})
+        for entry in _read()["statements"]
+    )
 
 
 def compared(statement: Statement, found: Computed) -> Claim:
@@ -98,6 +105,7 @@ def compared(statement: Statement, found: Computed) -> Claim:
         section=statement.section,
         in_lecture=statement.in_lecture,
         lines=statement.lines,
+        again=statement.again,
         quote=statement.quote,
         what=statement.what,
         slide_value=statement.says,
@@ -130,7 +138,7 @@ def quantity(text: str) -> tuple[Number, Number]:
     """
     if re.fullmatch(r"\d+(x\d+)+", text):
         return math.prod(map(int, text.split("x"))), 0
-    match = re.fullmatch(r"(\d[\d,]*(?:\.\d+)?)([KkMG]?)", text)
+    match = re.fullmatch(r"(\d[\d,]*(?:\.\d+)?)([KkMG]?)B?", text)
     if match is None:
         raise ValueError(f"{text!r} is no figure; write it as 35K, 3.2M, 1,728 or 28x28x64")
     digits, scale = match[1], _UNITS[match[2]]

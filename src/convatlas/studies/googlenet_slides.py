@@ -232,9 +232,7 @@ def _same(layer: Layer, depthwise_: Layer, pointwise: Layer) -> bool:
 def _against(what: str) -> Computed:
     ours, theirs = analysed("mobilenet_v1_100").whole, analysed("conv_mobilenet").whole
     few, many = (
-        (ours.cost.mult_adds, theirs.cost.mult_adds)
-        if what == "mult_adds"
-        else (ours.parameters, theirs.parameters)
+        (ours.cost.mult_adds, theirs.cost.mult_adds) if what == "mult_adds" else (ours.parameters, theirs.parameters)
     )
     return Computed(
         value=many / few,

@@ -59,9 +59,7 @@ def layers(tape: Tape) -> list[Layer]:
             if op.call not in normed:  # several operations, one layer
                 normed.add(op.call)
                 found.append(
-                    Layer(
-                        kind="norm", path=call.path, given=call.inputs[0].shape[1:], made=call.outputs[0].shape[1:]
-                    )
+                    Layer(kind="norm", path=call.path, given=call.inputs[0].shape[1:], made=call.outputs[0].shape[1:])
                 )
             continue
         kind = op.kind.removeprefix("aten.")
@@ -95,9 +93,7 @@ def _pooling(op: Op, path: str) -> Layer:
     stride = op.args[2] if len(op.args) > 2 and op.args[2] else kernel
     pad = op.args[3] if len(op.args) > 3 else [0]
     given, made = op.reads[0].shape[1:], op.makes[0].shape[1:]
-    return Layer(
-        kind="pool", path=path, given=given, made=made, kernel=kernel[-1], stride=stride[-1], pad=pad[-1]
-    )
+    return Layer(kind="pool", path=path, given=given, made=made, kernel=kernel[-1], stride=stride[-1], pad=pad[-1])
 
 
 def _fully_connected(op: Op, path: str, before: list[Layer]) -> Layer:
@@ -152,3 +148,8 @@ def volume(sides: tuple[int, ...]) -> str:
     """As the slides write it, channels last: `55x55x96`."""
     channels, *places = sides
     return "x".join(map(str, (*places, channels)))
+
+
+def percent(share: float) -> str:
+    """`42 %`."""
+    return f"{100 * share:.0f} %"

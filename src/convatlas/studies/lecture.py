@@ -90,6 +90,7 @@ def _published(statement: Statement) -> Claim:
         section=statement.section,
         in_lecture=statement.in_lecture,
         lines=statement.lines,
+        again=statement.again,
         quote=statement.quote,
         what=statement.what,
         slide_value=statement.says,

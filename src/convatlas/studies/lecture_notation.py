@@ -20,9 +20,7 @@ ALEXNET, VGG = "alexnet_lecture", "vgg16"
 def as_lecture(name: str) -> str:
     """The slide's list for `alexnet` or `vgg16`, and below it what it was computed from. Raises `ConvAtlasError` for other networks."""
     if name not in SLIDES:
-        raise ConvAtlasError(
-            f"the lecture has no list of {name};", remedy=f"it has one of {' and of '.join(SLIDES)}."
-        )
+        raise ConvAtlasError(f"the lecture has no list of {name};", remedy=f"it has one of {' and of '.join(SLIDES)}.")
     return "\n".join(SLIDES[name]()) + "\n"
 
 
@@ -103,7 +101,7 @@ def _vgg() -> Iterator[str]:
     yield from vgg_rows()
     yield ""
     total = next(statement for statement in statements() if statement.id == "vgg-total-elements")
-    yield f"Computed from {VGG} without biases, as on the slide. The slide has \"{total.quote}\", which is not the sum of its rows."
+    yield f'Computed from {VGG} without biases, as on the slide. The slide has "{total.quote}", which is not the sum of its rows.'
 
 
 SLIDES: dict[str, Callable[[], Iterator[str]]] = {"alexnet": _alexnet, "vgg16": _vgg}

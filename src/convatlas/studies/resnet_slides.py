@@ -51,9 +51,7 @@ def doubling() -> Computed:
     maps = [row.output_shapes[-1][1:] for row in analysed("resnet34").stages if len(row.output_shapes[-1]) == 4][1:]
     doubles = all(b[0] == 2 * a[0] and 2 * b[1] == a[1] for a, b in pairwise(maps))
     told = "filters x2, side /2" if doubles else "otherwise"
-    return Computed(
-        value=told, shown=told, sum=", ".join(f"{side}x{side}x{channels}" for channels, side, _ in maps)
-    )
+    return Computed(value=told, shown=told, sum=", ".join(f"{side}x{side}x{channels}" for channels, side, _ in maps))
 
 
 def fully_connected() -> Computed:

@@ -60,7 +60,9 @@ class TwoGPUs:
     tape: Tape  # of one half, on one image
     parameters: int  # of one half
     memory: TrainingMemory  # of one half, for the whole batch
-    exchanged: dict[str, int]  # bytes for one image that each GPU sends before a layer, forward; as many come back as gradients
+    exchanged: dict[
+        str, int
+    ]  # bytes for one image that each GPU sends before a layer, forward; as many come back as gradients
     batch: int
 
     @property

@@ -12,7 +12,7 @@ from torch import nn
 from convatlas.analysis.memory import training_memory
 from convatlas.analysis.receptive import Field, receptive_fields
 from convatlas.studies.claims import Computed
-from convatlas.studies.layers import BYTES, analysed, listed, tape_of
+from convatlas.studies.layers import BYTES, analysed, listed, percent, tape_of
 from convatlas.studies.lecture_notation import VGG
 from convatlas.zoo import skeleton
 
@@ -96,7 +96,7 @@ def stack_parameters() -> Computed:
         value=f"{three:g}C² vs. {one:g}C²",
         shown=f"{three:g}C² vs. {one:g}C²",
         sum=f"3 * (3²C²) = {three:g}C² and 7²C² = {one:g}C²; for C = {c}: {three * c**2:,.0f} and {one * c**2:,.0f}",
-        why=f"{1 - three / one:.0%} fewer, with three rectifiers instead of one.",
+        why=f"{percent(1 - three / one)} fewer, with three rectifiers instead of one.",
         numbers={"three": int(three), "one": int(one), "fewer_percent": round(100 * (1 - three / one))},
     )
 
@@ -137,7 +137,9 @@ def elements(name: str = VGG) -> int:
 def total_elements() -> Computed:
     found = listed(VGG)
     image, convolutions = prod(found[0].given), sum(x.elements for x in found if x.kind == "conv")
-    rectified = sum(x.elements for x in found if x.kind == "conv") + sum(x.elements for x in found[:-1] if x.kind == "fc")
+    rectified = sum(x.elements for x in found if x.kind == "conv") + sum(
+        x.elements for x in found[:-1] if x.kind == "fc"
+    )
     return Computed(
         value=elements(),
         shown=f"{elements() / 1e6:.1f} M ({elements():,})",
@@ -210,15 +212,18 @@ def backward() -> Computed:
 def early_memory() -> Computed:
     sides = dict.fromkeys(layer.made[-1] for layer in listed(VGG) if layer.kind == "conv")
     shares = {
-        side: sum(x.elements for x in listed(VGG) if x.kind == "conv" and x.made[-1] == side) / elements() for side in sides
+        side: sum(x.elements for x in listed(VGG) if x.kind == "conv" and x.made[-1] == side) / elements()
+        for side in sides
     }
     first = sum(layer.elements for layer in listed(VGG) if layer.made[1:] == (224, 224))
     early = max(shares, key=shares.__getitem__) == max(sides) and sum(list(shares.values())[:2]) > 0.5
     return Computed(
         value="early CONV" if early else "elsewhere",
-        shown=f"{shares[max(sides)]:.0%} in the first two convolutions",
+        shown=f"{percent(shares[max(sides)])} in the first two convolutions",
         sum=f"{first:,} of {elements():,} elements",
-        why="Convolutions by the side of their maps: " + ", ".join(f"{s} {share:.0%}" for s, share in shares.items()) + ".",
+        why="Convolutions by the side of their maps: "
+        + ", ".join(f"{s} pixels {percent(share)}" for s, share in shares.items())
+        + ".",
         numbers={"conv1_elements": first, "conv1_share": round(first / elements(), 3)},
     )
 
@@ -230,9 +235,9 @@ def late_parameters() -> Computed:
     first = next(x.weights for x in listed(VGG) if x.kind == "fc")
     return Computed(
         value="late FC" if weights["fc"] > weights["conv"] else "elsewhere",
-        shown=f"{fc / whole:.0%} in the three FC",
+        shown=f"{percent(fc / whole)} in the three FC",
         sum=f"{fc:,} of {whole:,} parameters, biases included",
-        why=f"{first / whole:.0%} in the first of them alone.",
+        why=f"{percent(first / whole)} in the first of them alone.",
         numbers={"fc_params": fc, "fc_params_share": round(fc / whole, 3)},
     )
 
@@ -241,7 +246,7 @@ def vgg19_memory() -> Computed:
     sixteen, nineteen = elements(VGG), elements("vgg19")
     return Computed(
         value="more" if nineteen > sixteen else "not more",
-        shown=f"{nineteen / sixteen - 1:.0%} more",
+        shown=f"{percent(nineteen / sixteen - 1)} more",
         sum=f"{nineteen:,} against {sixteen:,} elements: {nineteen * BYTES / 1e6:.1f} against {sixteen * BYTES / 1e6:.1f} MB",
         numbers={"vgg16": sixteen, "vgg19": nineteen},
     )
