@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from convatlas.errors import ConvAtlasError
     from convatlas.jobs.analyse import analyse
     from convatlas.jobs.check import check
+    from convatlas.jobs.compare import CompareResult, compare
     from convatlas.jobs.evaluate import evaluate
     from convatlas.jobs.fit import fit
     from convatlas.jobs.pack import pack
@@ -41,6 +42,7 @@ _HOMES = {
     "convatlas.analysis.analysis": ("Analysis",),
     "convatlas.jobs.analyse": ("analyse",),
     "convatlas.jobs.check": ("check",),
+    "convatlas.jobs.compare": ("CompareResult", "compare"),
     "convatlas.jobs.evaluate": ("evaluate",),
     "convatlas.jobs.fit": ("fit",),
     "convatlas.jobs.pack": ("pack",),
@@ -55,6 +57,7 @@ __all__ = [
     "Analysis",
     "Card",
     "Classifier",
+    "CompareResult",
     "ConvAtlasError",
     "ConvNet",
     "Dataset",
@@ -64,6 +67,7 @@ __all__ = [
     "analyse",
     "card",
     "check",
+    "compare",
     "create",
     "evaluate",
     "fit",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def made_on_meta(name: str) -> tuple[nn.Module, tuple[int, ...]]:
             import timm
 
             with torch.device("meta"):
-                model = timm.create_model(model_name, pretrained=False)
+                model: Any = timm.create_model(model_name, pretrained=False)
             return model.eval(), model.default_cfg["input_size"]
         from torchvision.models import get_model
 

@@ -145,6 +145,59 @@ def test_the_model_is_left_as_it_was() -> None:
     assert all(p.device.type == "cpu" for p in model.parameters())
 
 
+class Keeping(nn.Module):
+    """Keeps what it makes, and needs real numbers after that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: Tensor | None = None
+        self.all: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.last is None:
+            self.last = self.all["x"] = torch.arange(3.0, device=x.device)
+            self.register_buffer("kept", x + 1)
+        return x * self.last * self.all["x"] if bool((x + self.last).sum() > 0) else x
+
+
+def test_nothing_that_a_network_keeps_stays_behind() -> None:
+    model = Keeping().train()
+    tape = record(model, torch.ones(1, 3))
+    assert tape.tensors == "real"  # where the tensors of the other two attempts would be in the way
+    assert (model.last, model.all, dict(model.named_buffers()), model.training) == (None, {}, {}, True)
+
+
+def test_a_network_that_cannot_run_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UnrunnableError, match="smaller than kernel size"):
+        record(nn.AvgPool3d(7), torch.empty(1, 1, 2, 2, 2))
+    assert capfd.readouterr().err == ""
+
+
+class TwoParents(nn.Module):
+    """A module with two names, and a weight that two modules hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(4, 4))
+        self.second = nn.Sequential(self.first[0], nn.Linear(4, 4))
+        self.second[1].weight = self.first[0].weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x))
+
+
+def test_a_model_with_shared_modules_and_weights_is_left_as_it_was_too() -> None:
+    model = TwoParents()
+    tape = record(model, torch.empty(1, 4))
+    assert tape.tensors == "meta"
+    assert list(tape.state) == ["first.0.weight", "first.0.bias", "second.1.bias"]
+    assert model.second[0] is model.first[0] and model.second[1].weight is model.first[0].weight
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
+    assert [call.path for call in tape.calls] == ["", "first", "first.0", "second", "first.0", "second.1"]
+    weights = [value for op in tape.ops for value in op.reads if value.name.endswith("weight")]
+    assert {value.number for value in weights} == {tape.state["first.0.weight"].number}
+
+
 def test_where_shapes_do_not_fit_both_layers_are_named() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(nn.Conv2d(9, 8, 3)))
     with pytest.raises(

@@ -180,7 +180,7 @@ def test_list_takes_a_pattern(run: Run, pattern: str, count: int) -> None:
 
 @pytest.mark.parametrize("name", catalogue.networks())
 def test_show_shows_the_card_of_every_network(run: Run, name: str) -> None:
-    outcome = run("show", name)
+    outcome = run("show", name, "--as", "card")
     assert (outcome.code, outcome.err) == (0, "")
     one = convatlas.card(name)
     said = " ".join(outcome.out.split())
@@ -188,7 +188,7 @@ def test_show_shows_the_card_of_every_network(run: Run, name: str) -> None:
         for label, text in pairs:
             assert f"{label} {text}" in said
     assert max(map(len, outcome.out.splitlines())) <= 110
-    assert run("show", name, "--json").json == json.loads(json.dumps(one.to_json()))
+    assert run("show", name, "--as", "card", "--json").json == json.loads(json.dumps(one.to_json()))
 
 
 def test_list_shows_the_weights(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

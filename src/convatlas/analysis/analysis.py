@@ -6,11 +6,14 @@ import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from convatlas.analysis import tables
 from convatlas.analysis.conventions import CONVENTIONS, Count
+from convatlas.analysis.diagram import diagram
 from convatlas.analysis.memory import Optimizer, Peak, TrainingMemory, forward_peak, largest_batch, training_memory
 from convatlas.analysis.outline import Outline, outline
 from convatlas.analysis.rows import Row, Rows
@@ -45,6 +48,22 @@ class Analysis:
     training_batch: int
     optimizer: Optimizer
     notes: tuple[str, ...]
+    stage_paths: tuple[str, ...] | None  # the modules that are its stages, if somebody said so
+
+    def markdown(self, by: tables.Detail = "block") -> str:
+        """Tables of the stages, blocks or layers, of training memory and of other conventions."""
+        return "\n".join(tables.markdown(table) for table in tables.tables(self, by))
+
+    def to_json(self) -> dict[str, Any]:
+        """`convatlas.analysis/1`: see `tables.to_json`."""
+        return tables.to_json(self)
+
+    def diagram(self) -> str:
+        """The network's blocks as one self-contained SVG."""
+        return diagram(self.tape, title=self.name, stages=self.stage_paths)
+
+    def _repr_html_(self) -> str:
+        return self.diagram() + "".join(tables.html(table) for table in tables.tables(self))
 
     @property
     def status(self) -> str:
@@ -112,6 +131,7 @@ def analyse(
             training_batch=training_batch,
             optimizer=optimizer,
             notes=tuple(notes),
+            stage_paths=None if stages is None else tuple(stages),
         )
 
 

@@ -16,8 +16,8 @@ from math import prod
 from torch import nn
 
 from convatlas.analysis import ptflops
-from convatlas.analysis.attention import fused_attention, varying
 from convatlas.analysis.cost import cost
+from convatlas.analysis.functions import function_name, fused_attention, varying
 from convatlas.analysis.tape import Op, Tape, Value
 
 Rule = Callable[[Tape, nn.Module], tuple[int, set[int]]]  # the total, and the operations (by place) that it takes in
@@ -83,7 +83,7 @@ _FVCORE_OUTPUTS = {"upsample_nearest2d": 1, "upsample_bilinear2d": 4, "grid_samp
 
 
 def _fvcore_count(op: Op) -> int:
-    kind, function = op.kind.removeprefix("aten."), ptflops.name_of(op.function)
+    kind, function = op.kind.removeprefix("aten."), function_name(op)
     if kind == "convolution" or (kind in ("mm", "bmm", "addmm") and function in _FVCORE_PRODUCTS):
         return cost(op).mult_adds
     if kind in ("native_batch_norm", "_native_batch_norm_legit_no_training"):

@@ -29,7 +29,7 @@ _OF_OUTPUT = {
         minimum mul ne neg pow reciprocal relu remainder round rsqrt rsub sigmoid sign sin sinh sqrt square sub tan tanh threshold
         trunc""",
     2: "_prelu_kernel addcdiv addcmul glu hardshrink hardtanh leaky_relu silu softplus softshrink",
-    3: "_weight_norm_interface elu lerp",  # elu: a comparison, exp − 1, a product
+    3: "_weight_norm_interface elu lerp upsample_linear1d",  # elu: a comparison, exp − 1, a product
     4: "_fused_rms_norm hardsigmoid mish",  # hardsigmoid: + 3, two comparisons, / 6
     5: "_log_softmax _safe_softmax _softmax gelu hardswish",  # softmax: maximum, difference, exponential, sum, quotient
     7: """native_group_norm native_layer_norm
@@ -44,11 +44,12 @@ _OF_INPUT = {
     4: "std std_mean var var_mean",  # mean, difference, square, sum
 }
 # Gives what there was before in another shape, place or type, or a constant, or only asks of what kind it is: computes nothing.
-_FREE = """prim.device profiler._record_function_enter_new profiler._record_function_exit
+_FREE = """_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
+    prim.device profiler._record_function_enter_new profiler._record_function_exit
     _local_scalar_dense _pack_padded_sequence _reshape_alias _reshape_copy _to_copy _unsafe_view alias arange
     as_strided cat clone constant_pad_nd contiguous copy detach diag_embed diagonal embedding empty empty_like
-    empty_permuted empty_strided expand expand_copy eye fill flip full full_like gather im2col index index_put
-    index_select is_same_size lift_fresh lift_fresh_copy masked_fill narrow native_dropout new_empty
+    empty_permuted empty_strided expand expand_copy eye fill flip full full_like gather im2col index index_fill index_put
+    index_select is_same_size lift_fresh lift_fresh_copy linspace masked_fill narrow native_dropout new_empty
     new_empty_strided new_full new_ones new_zeros ones ones_like permute pixel_shuffle pixel_unshuffle
     reflection_pad1d reflection_pad2d reflection_pad3d repeat replication_pad1d replication_pad2d replication_pad3d
     resize roll scalar_tensor scatter select select_scatter set slice slice_scatter split split_with_sizes squeeze

@@ -19,14 +19,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from convatlas.analysis.attention import fused_attention, multiplies_activations, varying
 from convatlas.analysis.cost import cost
+from convatlas.analysis.functions import function_name, fused_attention, multiplies_activations, varying
 from convatlas.analysis.tape import Call, Op, Tape, Value
-
-
-def name_of(function: Any) -> str:
-    """`linear` of `F.linear`; empty where no function of torch ran the operation."""
-    return getattr(function, "__name__", "")
 
 
 def by_operation(tape: Tape, model: nn.Module) -> tuple[int, set[int]]:
@@ -35,7 +30,7 @@ def by_operation(tape: Tape, model: nn.Module) -> tuple[int, set[int]]:
     amounts: dict[int, int] = {}
     for i, op in enumerate(tape.ops):
         kind = op.kind.removeprefix("aten.")
-        if i in fused or name_of(op.function) == "lstm" or kind not in ("mm", "addmm", "bmm", "convolution"):
+        if i in fused or function_name(op) == "lstm" or kind not in ("mm", "addmm", "bmm", "convolution"):
             continue
         biased = kind == "addmm" or (kind == "convolution" and op.args[2] is not None)
         amounts[i] = cost(op).mult_adds + (op.makes[0].elements if biased else 0)

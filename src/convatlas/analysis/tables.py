@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from convatlas.analysis.analysis import Analysis
 from convatlas.analysis.conventions import CONVENTIONS, Count
 from convatlas.analysis.receptive import Field, Unknown
 from convatlas.analysis.rows import Row
+
+if TYPE_CHECKING:
+    from convatlas.analysis.analysis import Analysis
 
 Detail = Literal["stage", "block", "layer"]
 
@@ -24,7 +26,7 @@ class Table:
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    left: int = 1  # so many columns, from the first, are words, the others figures
+    figures: tuple[int, ...]  # columns of figures, which are set flush right; the others are words
     notes: tuple[str, ...] = ()
 
 
@@ -61,7 +63,7 @@ def parts(found: Analysis, by: Detail = "block") -> Table:
             "stride",
         ),
         rows=(*(_cells(row) for row in rows), ("total", *_cells(found.whole)[1:])),
-        left=3,
+        figures=tuple(range(3, 11)),
         notes=tuple(notes),
     )
 
@@ -119,6 +121,7 @@ def training(found: Analysis) -> Table:
         title=f"memory of a training step, batch {found.training_batch}, {found.optimizer}",
         header=("frozen up to", "trained", "weights", "gradients", "optimizer", "saved activations", "total"),
         rows=tuple(rows),
+        figures=tuple(range(1, 7)),
         notes=(
             "Saved activations are those that autograd keeps for the backward pass; scratch memory of kernels and the gradients of "
             "activations come on top.",
@@ -138,12 +141,17 @@ def conventions(found: Analysis) -> Table:
         ("this table", f"{found.whole.cost.mult_adds:,}", "mult-adds", "every operation is counted, free, or listed")
     ]
     rows += [(name, f"{count.total:,}", count.unit, count.why) for name, count in counts(found).items()]
-    return Table(title="the same by other conventions", header=("convention", "total", "unit", "why"), rows=tuple(rows))
+    return Table(
+        title="the same by other conventions",
+        header=("convention", "total", "unit", "why"),
+        rows=tuple(rows),
+        figures=(1,),
+    )
 
 
 def markdown(table: Table) -> str:
     """As GitHub shows it."""
-    rule = ["---" if i < table.left else "--:" for i in range(len(table.header))]
+    rule = ["--:" if i in table.figures else "---" for i in range(len(table.header))]
     lines = [f"| {' | '.join(cells)} |" for cells in (table.header, rule, *table.rows)]
     return "\n".join([f"**{table.title}**", "", *lines, *(f"\n{note}" for note in table.notes)]) + "\n"
 
@@ -152,11 +160,9 @@ def html(table: Table) -> str:
     """A `<table>` with its title and notes, without any style."""
 
     def row(cells: Sequence[str], tag: str) -> str:
+        style = ' style="text-align:right"'
         inside = "".join(
-            f"<{tag}>{escape(cell)}</{tag}>"
-            if i < table.left
-            else f'<{tag} style="text-align:right">{escape(cell)}</{tag}>'
-            for i, cell in enumerate(cells)
+            f"<{tag}{style if i in table.figures else ''}>{escape(cell)}</{tag}>" for i, cell in enumerate(cells)
         )
         return f"<tr>{inside}</tr>"
 

@@ -7,6 +7,7 @@ called, operations where they are executed, so functional calls, shared modules 
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -120,35 +121,49 @@ def record(model: nn.Module, *inputs: Any, training: bool = False, **named_input
         ("fake", _fake_mode),
         ("real", nullcontext),
     )
-    with _mode(model, training), torch.random.fork_rng(devices=[]):
-        for tensors, context in attempts:
-            recorder = _Recorder(model, tensors)
-            try:
-                with context() as mode:
-                    return recorder.run(mode, inputs, named_inputs, training=training)
-            except Exception as error:  # whatever the network's own code raises, as the assertions on sizes do
-                failures.append((recorder, error))
+    if _is_on_meta(model):
+        attempts = attempts[:1]  # it has no numbers that could help
+    for tensors, context in attempts:
+        recorder = _Recorder(model, tensors)
+        try:
+            with _left_as_it_was(model, training), torch.random.fork_rng(devices=[]), context() as mode:
+                return recorder.run(mode, inputs, named_inputs, training=training)
+        except Exception as error:  # whatever the network's own code raises, as the assertions on sizes do
+            failures.append((recorder, error))
     recorder, error = failures[-1]
     raise UnrunnableError(recorder.where_it_stopped(error)) from error
 
 
-def _fake_mode() -> Any:
+@contextmanager
+def _fake_mode() -> Iterator[Any]:
     from torch._subclasses.fake_tensor import FakeTensorMode  # on demand: it takes a second to import
 
-    return FakeTensorMode(allow_non_fake_inputs=True)
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # it prints the stack of what a network cannot run, which is raised as well
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            yield mode
+    finally:
+        log.setLevel(level)
 
 
 @contextmanager
-def _mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """The model in training or evaluation mode, each module's own given back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
+def _left_as_it_was(model: nn.Module, training: bool) -> Iterator[None]:
+    """The model in training or evaluation mode, every attribute of every module given back afterwards.
+
+    A network may keep what it made, as detectors keep their anchors: a tensor without memory must not wait there for the next call.
+    """
+    attributes = [(module.__dict__, dict(module.__dict__)) for module in model.modules()]
+    contents = [(x, x.copy()) for _, own in attributes for x in own.values() if isinstance(x, dict | list)]
     model.train(training)
     try:
         with torch.no_grad():
             yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for changed, before in (*attributes, *contents):
+            changed.clear()
+            changed.update(before) if isinstance(changed, dict) else changed.extend(before)
 
 
 class _Reference(weakref.ref):
@@ -186,20 +201,22 @@ class _Recorder(TorchDispatchMode):
         convert = {"meta": _as_meta, "fake": mode and mode.from_tensor, "real": lambda tensor: tensor}[self.tensors]
         own = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         trainable = frozenset(name for name, p in self.model.named_parameters() if p.requires_grad)
-        swapped = {name: self._lent(name, tensor, convert, training) for name, tensor in own.items()}
+        converted = {name: self._lent(name, tensor, convert, training) for name, tensor in own.items()}
         state = {
             name: self._new(tensor, "parameter" if isinstance(own[name], nn.Parameter) else "buffer", name)
-            for name, tensor in swapped.items()
+            for name, tensor in converted.items()
         }
         args, kwargs = tree_map(lambda x: convert(x) if isinstance(x, Tensor) else x, (tuple(inputs), dict(named)))
         given = tuple(self._new(x, "input") for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor))
         hooks = self._watch()
         try:
             with self, _Functions(self):
-                if all(swapped[name] is tensor for name, tensor in own.items()):
+                if all(converted[name] is tensor for name, tensor in own.items()):
                     output = self.model(*args, **kwargs)
                 else:
-                    output = functional_call(self.model, swapped, args, kwargs)
+                    output = functional_call(
+                        self.model, self._in_every_place(own, converted), args, kwargs, tie_weights=False
+                    )
         finally:
             for hook in hooks:
                 hook.remove()
@@ -223,6 +240,22 @@ class _Recorder(TorchDispatchMode):
         """What stands for a parameter or a buffer; training writes into buffers, so they are copied where they hold real numbers."""
         is_written = training and self.tensors == "real" and not isinstance(tensor, nn.Parameter)
         return tensor.clone() if is_written else convert(tensor)
+
+    def _in_every_place(self, own: Mapping[str, Tensor], converted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """By each name of a tensor that several modules hold, and by one of the names of a module.
+
+        Left to itself, `functional_call` swaps a module with two names twice and gives it back what it swapped in.
+        """
+        stand_ins = {id(tensor): converted[name] for name, tensor in own.items()}
+        tensors = {
+            f"{path}.{name}" if path else name: tensor
+            for path, module in self.model.named_modules()
+            for name, tensor in (
+                *module.named_parameters(recurse=False, remove_duplicate=False),
+                *module.named_buffers(recurse=False, remove_duplicate=False),
+            )
+        }
+        return {name: stand_ins[id(tensor)] for name, tensor in tensors.items()}
 
     def where_it_stopped(self, error: Exception) -> str:
         """The last module that finished, the innermost that did not, and what it was given."""
@@ -403,6 +436,11 @@ class _Functions(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         finally:
             self._recorder.function = outer
+
+
+def _is_on_meta(model: nn.Module) -> bool:
+    tensors = [*model.parameters(), *model.buffers()]
+    return bool(tensors) and all(tensor.is_meta for tensor in tensors)
 
 
 def _as_meta(tensor: Tensor) -> Tensor:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convatlas.errors import ConvAtlasError
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 
 
 def say(text: str) -> None:
@@ -15,8 +23,23 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def put_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=True))
+def put(text: str, out: Path | None = None) -> None:
+    """To stdout, or whole or not at all to a file."""
+    if out is None:
+        print(text)
+        return
+    from convatlas.report.page import replaced
+
+    try:
+        replaced(out, text if text.endswith("\n") else f"{text}\n")
+    except OSError as error:
+        raise ConvAtlasError(
+            f"{out} cannot be written: {error.strerror}.", remedy="Give a file in a folder of yours."
+        ) from error
+
+
+def put_json(value: Any, out: Path | None = None) -> None:
+    put(json.dumps(value, indent=1, ensure_ascii=True), out)
 
 
 @contextmanager
@@ -59,6 +82,31 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequen
         ).rstrip()
 
     return "\n".join(set_line(line) for line in lines)
+
+
+def tables_text(tables: Sequence[Any]) -> list[str]:
+    """Each table of an analysis with its title above and its notes below, as wide as it must be, or as the terminal is."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    width = None if sys.stdout.isatty() else 1000
+    found: list[str] = []
+    for given in tables:
+        shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for i, heading in enumerate(given.header):
+            is_prose = heading == "why"
+            shown.add_column(
+                heading, justify="right" if i in given.figures else "left", max_width=70 if is_prose else None
+            )
+        for row in given.rows:
+            shown.add_row(*map(escape, row))
+        console = Console(file=io.StringIO(), width=width, force_terminal=sys.stdout.isatty())
+        console.print(shown)
+        text = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+        found.append("\n".join([given.title, text, *(textwrap.fill(note, 110) for note in given.notes)]) + "\n")
+    return found
 
 
 def pairs_text(pairs: Sequence[tuple[str, str]], *, width: int = 110) -> str:

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from convatlas.cli.output import pairs_text, percent, problems_text, progress_bars, put_json, say, table
+from convatlas.cli.compare import compare
+from convatlas.cli.output import Json, percent, problems_text, progress_bars, put_json, say, table
+from convatlas.cli.show import show
 from convatlas.cli.study import study
 from convatlas.errors import ConvAtlasError
 
@@ -38,7 +40,6 @@ class ClassWeights(enum.StrEnum):
     balanced = "balanced"
 
 
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto takes a GPU if there is one.")]
 Backbone = Annotated[
     str | None, typer.Option("--backbone", metavar="NAME", help="The network (`convatlas list` shows all).")
@@ -126,18 +127,7 @@ def list_weights(pattern: str, json: bool) -> None:
     print(table(("tag", "network", "published top-1", "MB", "on this disk"), lines, right=(2, 3)))
 
 
-@app.command()
-def show(
-    name: Annotated[str, typer.Argument(help="The network (`convatlas list` shows all).")], json: Json = False
-) -> None:
-    """Show a network's card: its paper, what distinguishes ours, sizes, cuts, and published errors with how we know them."""
-    from convatlas.cards import card
-
-    found = card(name)
-    if json:
-        put_json(found.to_json())
-    else:
-        print("\n\n".join(f"{heading}\n{pairs_text(pairs)}" for heading, pairs in found.sections().items()))
+app.command()(show)
 
 
 @app.command()
@@ -401,4 +391,5 @@ def _cache_row(file: Any) -> tuple[str, str, str, str]:
     return file.path.name, what, f"{file.entries:,}", f"{file.bytes_ / 1e6:,.1f}"
 
 
+app.command()(compare)
 app.command()(study)

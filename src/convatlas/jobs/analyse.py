@@ -33,6 +33,7 @@ def analyse(
     batch: int = 1,
     training_batch: int = 32,
     optimizer: Optimizer = "momentum",
+    name: str = "",
 ) -> Analysis:
     """What a network costs and sees: layers, blocks, stages and totals, memory, receptive fields, other tools' counts.
 
@@ -51,20 +52,20 @@ def analyse(
             f"a batch of {batch} to infer and of {training_batch} to train on cannot be;",
             remedy="give at least 1 and 2.",
         )
-    name, stages = "", None
+    stages = None
     sizes = _sizes(input_size)
     if isinstance(model, str):
-        name = model
+        name = name or model
         if ":" in model:
             model = build_users(model).model
         else:
-            network = catalogue.find(name)
+            network = catalogue.find(model)
             sizes = sizes or [network.input_size]
             if len(sizes) != 1 or len(sizes[0]) != 3:
                 raise ConvAtlasError(
-                    f"{name} takes one image;", remedy="give its channels, height and width, as 3,224,224."
+                    f"{model} takes one image;", remedy="give its channels, height and width, as 3,224,224."
                 )
-            model = zoo.skeleton(name, num_classes=network.num_classes, in_channels=sizes[0][0])
+            model = zoo.skeleton(model, num_classes=network.num_classes, in_channels=sizes[0][0])
             stages = stage_paths(model)
     elif not isinstance(model, nn.Module):
         raise ConvAtlasError(f"{type(model).__name__} is no network;", remedy="give an nn.Module or a name.")
@@ -73,7 +74,11 @@ def analyse(
             f"{name or type(model).__name__} does not say what it takes;",
             remedy="give the input's size without the batch, as (3, 224, 224) or --input 3,224,224.",
         )
-    each = [dtypes] * len(sizes) if isinstance(dtypes, torch.dtype) else list(dtypes)
+    each = [dtypes] * len(sizes) if isinstance(dtypes, torch.dtype) else list(dtypes) or [torch.float32] * len(sizes)
+    if len(each) != len(sizes):
+        raise ConvAtlasError(
+            f"{len(sizes)} inputs and {len(each)} types;", remedy="give one type for all, or one for each."
+        )
     device = _device(model)
     inputs = [_input((batch, *size), dtype, device) for size, dtype in zip(sizes, each, strict=True)]
     try:
@@ -86,6 +91,18 @@ def analyse(
             f"{name or type(model).__name__} cannot run on {given}: {error}.",
             remedy="Give the size it was made for with input_size or --input.",
         ) from error
+
+
+def parse_input(text: str) -> tuple[tuple[int, ...], torch.dtype]:
+    """Size and type of an input written as `3,224,224` or `77:int64`."""
+    sides, _, kind = text.replace("x", ",").replace("×", ",").partition(":")
+    dtype = getattr(torch, kind or "float32", None)
+    if not isinstance(dtype, torch.dtype):
+        raise ConvAtlasError(f"{kind!r} is no type of numbers;", remedy="write one of torch's, as 77:int64.")
+    try:
+        return tuple(int(side) for side in sides.split(",")), dtype
+    except ValueError:
+        raise ConvAtlasError(f"{text!r} is no size;", remedy="write 3,224,224: channels, height, width.") from None
 
 
 def stage_paths(model: zoo.ConvNet) -> list[str]:

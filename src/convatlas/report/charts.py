@@ -184,17 +184,18 @@ STRUCTURES: dict[str, Callable[[], alt.LayerChart]] = {
 
 def structure(name: str) -> dict[str, Any]:
     """The Vega-Lite specification of the chart `name`, complete but for its rows and width."""
+    # Text is laid out in the widths of one font and shown in the reader's own, so that it needs some room on both sides.
     room = 62 if name in ("interval", "ladder") else 14  # with the column of figures on the right
-    return styled(STRUCTURES[name](), room=room, fits=name != "confusion")  # whose width follows from its cells
-
-
-def styled(chart: alt.LayerChart, *, room: int = 14, fits: bool = True) -> dict[str, Any]:
-    """A chart's specification in the style of the reports. Text is laid out in the widths of one font and shown in the reader's own, so that
-    it needs some `room` on both sides."""
-    if fits:
+    chart = STRUCTURES[name]()
+    if name != "confusion":  # whose width follows from its cells
         chart = chart.properties(autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
+    return compiled(chart.properties(padding={"left": 14, "top": 4, "bottom": 4, "right": room}))
+
+
+def compiled(chart: alt.LayerChart | alt.VConcatChart) -> dict[str, Any]:
+    """The chart's specification in the style that all reports share."""
     chart = (
-        chart.properties(padding={"left": 14, "top": 4, "bottom": 4, "right": room}, background="transparent")
+        chart.properties(background="transparent")
         .configure(font=FONT, aria=False)
         .configure_view(stroke=None)
         .configure_axis(

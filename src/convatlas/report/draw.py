@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +27,39 @@ def specification(name: str, result: Result, *, width: int = WIDE) -> dict[str, 
 
 def svg(name: str, result: Result, *, width: int = WIDE) -> str:
     """The chart as an SVG element, on a transparent background."""
+    return svg_of(specification(name, result, width=width))
+
+
+def svg_of(drawing: dict[str, Any]) -> str:
+    """A Vega-Lite specification as an SVG element."""
     import vl_convert
 
-    return vl_convert.vegalite_to_svg(specification(name, result, width=width))
+    return vl_convert.vegalite_to_svg(drawing)
 
 
 def save_charts(folder: Path, formats: Sequence[str] = ("svg", "png")) -> tuple[Path, ...]:
     """Write FOLDER/charts/NAME.svg and .png (at twice the size, on white) for each chart of FOLDER/fit.json; returns their paths."""
-    import vl_convert
-
     if unknown := set(formats) - {"svg", "png"}:
         raise ValueError(f"unknown chart formats {sorted(unknown)}; there are 'svg' and 'png'")
     result = read(folder)
-    charts = Path(folder) / "charts"
-    charts.mkdir(exist_ok=True)
+    return save({name: specification(name, result) for name in ROWS}, Path(folder) / "charts", formats)
+
+
+def save(
+    drawings: Mapping[str, dict[str, Any]], folder: Path, formats: Sequence[str] = ("svg", "png")
+) -> tuple[Path, ...]:
+    """Write each Vega-Lite specification into `folder` as NAME.svg and NAME.png, on white; returns their paths."""
+    import vl_convert
+
+    folder.mkdir(exist_ok=True)
     paths = []
-    for name in ROWS:
-        drawn = {**specification(name, result), "background": "#ffffff"}
+    for name, drawn in drawings.items():
+        on_white = {**drawn, "background": "#ffffff"}
         for suffix in formats:
-            path = charts / f"{name}.{suffix}"
+            path = folder / f"{name}.{suffix}"
             if suffix == "svg":
-                path.write_text(vl_convert.vegalite_to_svg(drawn), encoding="utf-8")
+                path.write_text(vl_convert.vegalite_to_svg(on_white), encoding="utf-8")
             else:
-                path.write_bytes(vl_convert.vegalite_to_png(drawn, scale=2))
+                path.write_bytes(vl_convert.vegalite_to_png(on_white, scale=2))
             paths.append(path)
     return tuple(paths)

@@ -12,7 +12,7 @@ from typing import Any
 
 import altair as alt
 
-from convatlas.report.charts import styled
+from convatlas.report.charts import compiled
 from convatlas.report.lecture_rows import BOTTLENECKS, KINDS, NAIVE, PARTS
 from convatlas.report.palette import LIGHT
 
@@ -174,7 +174,12 @@ STRUCTURES: dict[str, Callable[[], alt.LayerChart]] = {
 
 def structure(name: str) -> dict[str, Any]:
     """The Vega-Lite specification of the chart `name`, complete but for its rows and width."""
-    return styled(STRUCTURES[name](), room=62 if name in ("bottleneck", "depth_growth", "stage_fields") else 24)
+    room = 62 if name in ("bottleneck", "depth_growth", "stage_fields") else 24  # for the figures at the right
+    chart = STRUCTURES[name]().properties(
+        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+        padding={"left": 14, "top": 4, "bottom": 4, "right": room},
+    )
+    return compiled(chart)
 
 
 def written() -> str:

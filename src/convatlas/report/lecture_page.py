@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 from convatlas.errors import ConvAtlasError
 from convatlas.report.lecture_drawings import DRAWINGS
 from convatlas.report.lecture_rows import ROWS, WORDS, in_words
-from convatlas.report.page import environment, markup
+from convatlas.report.page import environment, markup, replaced
 from convatlas.report.palette import FONT, PALETTE
 from convatlas.report.rows import NARROW, WIDE
 
@@ -92,15 +91,7 @@ def read_lecture(folder: Path) -> dict[str, Any]:
 def render_lecture(folder: Path) -> Path:
     """Write FOLDER/lecture.html from FOLDER/lecture.json and the diagrams that it names, and return its path."""
     folder = Path(folder)
-    path = folder / "lecture.html"
-    partial = folder / f".lecture.html.{os.getpid()}"
-    text = lecture_page(read_lecture(folder), folder)
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return replaced(folder / "lecture.html", lecture_page(read_lecture(folder), folder))
 
 
 def lecture_page(study: dict[str, Any], folder: Path) -> str:

@@ -55,9 +55,12 @@ def render(folder: Path) -> Path:
     The page replaces an older one at once or not at all. Raises ConvAtlasError when fit.json is absent or of another schema.
     """
     folder = Path(folder)
-    text = page(read(folder), folder)
-    path = folder / "report.html"
-    partial = folder / f".report.html.{os.getpid()}"
+    return replaced(folder / "report.html", page(read(folder), folder))
+
+
+def replaced(path: Path, text: str) -> Path:
+    """Write the file at once or not at all, and return its path."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
@@ -83,51 +86,46 @@ def page(result: Result, folder: Path) -> str:
     matrix = result["confusion"]["matrix"]
     wrong = sum(map(sum, matrix)) - sum(row[index] for index, row in enumerate(matrix))
     pairs = rows.most_confused(result)
-    style = environment().get_template("page.css").render(palette=PALETTE, font=FONT)
-    return (
-        environment()
-        .get_template("page.html.j2")
-        .render(
-            result=result,
-            style=markup(style),
-            thin=words.THIN,
-            name=_last_part(result["data"]["path"]),
-            created=result["created"].replace("T", " ").replace("Z", " UTC"),
-            contents=SECTIONS,
-            figures=_figures(result),
-            tested=any(words.known(stage.get("test_accuracy")) for stage in result["stages"]),
-            pairs=pairs,
-            wrong=wrong,
-            excerpt=_excerpt(result),
-            by_recall=sorted(result["classes"], key=lambda row: row["recall"] if words.known(row["recall"]) else 2),
-            mistakes=[
-                {**mistake, "picture": picture(folder, mistake.get("thumbnail"))} for mistake in result["mistakes"]
-            ],
-            problems=_by_severity(result["problems"]),
-            most_paths=MOST_PATHS,
-            phases=_phases(result),
-            overlapping=_named_seconds(result) > 1.01 * (result["seconds"].get("total") or 0),
-            quoted_bundle=shlex.quote(result["bundle"]),
-            python_bundle=repr(result["bundle"]),
-            details=_details(result),
-        )
+    jinja = environment()
+    style = jinja.get_template("page.css").render(palette=PALETTE, font=FONT)
+    return jinja.get_template("page.html.j2").render(
+        result=result,
+        style=markup(style),
+        thin=words.THIN,
+        name=_last_part(result["data"]["path"]),
+        created=result["created"].replace("T", " ").replace("Z", " UTC"),
+        contents=SECTIONS,
+        figures=_figures(result),
+        tested=any(words.known(stage.get("test_accuracy")) for stage in result["stages"]),
+        pairs=pairs,
+        wrong=wrong,
+        excerpt=_excerpt(result),
+        by_recall=sorted(result["classes"], key=lambda row: row["recall"] if words.known(row["recall"]) else 2),
+        mistakes=[{**mistake, "picture": picture(folder, mistake.get("thumbnail"))} for mistake in result["mistakes"]],
+        problems=_by_severity(result["problems"]),
+        most_paths=MOST_PATHS,
+        phases=_phases(result),
+        overlapping=_named_seconds(result) > 1.01 * (result["seconds"].get("total") or 0),
+        quoted_bundle=shlex.quote(result["bundle"]),
+        python_bundle=repr(result["bundle"]),
+        details=_details(result),
     )
 
 
 @functools.cache
 def environment() -> jinja2.Environment:
-    """Where the templates of this folder are found, and the words they use."""
+    """Where the templates are found; they escape all text but what `markup` made."""
     import jinja2
 
-    made = jinja2.Environment(
+    found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=lambda name: not (name or "").endswith(".css"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=False,
     )
     for function in (words.percent, words.interval, words.decimal, words.significant, words.duration, words.count):
-        made.globals[function.__name__] = function
-    return made
+        found.globals[function.__name__] = function
+    return found
 
 
 def markup(text: str) -> Any:

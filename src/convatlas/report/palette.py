@@ -25,6 +25,15 @@ PALETTE: dict[str, tuple[str, str]] = {
     "solve": ("#d98f00", "#e6a422"),
     "report": ("#b85f93", "#d187b1"),
     "other": ("#cfd4da", "#4a525e"),
+    # what networks are built of
+    "stacked": ("#c8500a", "#f08a4b"),
+    "branching": ("#9a4f82", "#d48fbf"),
+    "residual": ("#0a6db0", "#58acec"),
+    "gated": ("#1c94a0", "#4cc5cf"),
+    "dense": ("#00835f", "#34b894"),
+    "separable": ("#b98200", "#e3b13c"),
+    "searched": ("#4a525c", "#b9c1cb"),
+    "own": ("#d6206a", "#ff6fa8"),  # the reader's models
 }
 
 LIGHT: dict[str, str] = {name: light for name, (light, _) in PALETTE.items()}

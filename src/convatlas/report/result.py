@@ -28,21 +28,23 @@ def read(folder: Path) -> Result:
 
     Raises ConvAtlasError when there is no fit.json, or when it is not one that this version reads.
     """
-    path = Path(folder) / "fit.json"
+    return read_versioned(Path(folder) / "fit.json", SCHEMA, made_by="convatlas fit DATA --out FOLDER")
+
+
+def read_versioned(path: Path, schema: str, *, made_by: str) -> Result:
+    """The JSON result at `path`, every text in it printable; `ConvAtlasError` when it is absent or of another schema."""
+    again = f"Run `{' '.join(made_by.split()[:2])}` again."
     try:
         result = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ConvAtlasError(
-            f"{path} does not exist, so there is nothing to report.",
-            remedy="Run `convatlas fit DATA --out FOLDER` first.",
+            f"{path} does not exist, so there is nothing to report.", remedy=f"Run `{made_by}` first."
         ) from None
     except ValueError as error:
-        raise ConvAtlasError(f"{path} is not JSON: {error}.", remedy="Run `convatlas fit` again.") from None
-    schema = result.get("schema") if isinstance(result, dict) else None
-    if schema != SCHEMA:
-        raise ConvAtlasError(
-            f"{path} has the schema {schema!r}; this version reads {SCHEMA!r}.", remedy="Run `convatlas fit` again."
-        )
+        raise ConvAtlasError(f"{path} is not JSON: {error}.", remedy=again) from None
+    found = result.get("schema") if isinstance(result, dict) else None
+    if found != schema:
+        raise ConvAtlasError(f"{path} has the schema {found!r}; this version reads {schema!r}.", remedy=again)
     return _printable(result)
 
 

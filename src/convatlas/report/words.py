@@ -37,6 +37,13 @@ def significant(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}g}" if value is not None and math.isfinite(value) else UNKNOWN
 
 
+def three(value: float | None) -> str:
+    """Three digits, and no fewer than stand before the point: 0.925, 10.5, 1,234."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+
+
 def duration(seconds: float | None) -> str:
     """0.214 → "0.21 s", 9.71 → "9.7 s", 754 → "12 min 34 s"."""
     if seconds is None or not math.isfinite(seconds):

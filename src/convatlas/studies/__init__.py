@@ -1,1 +1,1 @@
-"""What the lecture and the papers claim, computed from the networks themselves: each study is a function that returns a result."""
+"""What the lecture and its sources claim: as data, and computed from the networks themselves. What is drawn from it stands elsewhere."""

@@ -21,7 +21,7 @@ def as_lecture(name: str) -> str:
     """The slide's list for `alexnet` or `vgg16`, and below it what it was computed from. Raises `ConvAtlasError` for other networks."""
     if name not in SLIDES:
         raise ConvAtlasError(f"the lecture has no list of {name};", remedy=f"it has one of {' and of '.join(SLIDES)}.")
-    return "\n".join(SLIDES[name]()) + "\n"
+    return "\n".join(SLIDES[name]())
 
 
 def alexnet_rows() -> list[str]:

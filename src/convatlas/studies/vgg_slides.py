@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import pairwise
 from math import prod
 
 import torch
@@ -189,7 +190,7 @@ def backward() -> Computed:
     forward = elements() * BYTES
     made = [BYTES * layer.elements for layer in listed(VGG)]
     # a gradient is made for what a layer reads, from that of what it gives: the two are there together
-    living = max(a + b for a, b in zip(made, made[1:], strict=False))
+    living = max(a + b for a, b in pairwise(made))
     factor = (saved() + living) / forward
     memory = analysed(VGG).training[0].memory
     state = memory.parameters + memory.gradients + memory.optimizer

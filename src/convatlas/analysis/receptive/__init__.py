@@ -75,7 +75,8 @@ class _Follower:
                 continue
             rule, in_place = _rule_of(op.func)
             results = self._results(op, rule, seen)
-            for made, field in zip(op.makes, results, strict=False):
+            for made, found in zip(op.makes, results, strict=False):
+                field = None if isinstance(found, Field) and found.empty else found
                 if field is not None:
                     fields[made.number] = field
                 if in_place and field is not fields.get(op.args[0].number):

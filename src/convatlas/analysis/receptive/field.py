@@ -51,6 +51,11 @@ class Field(NamedTuple):
         """The map's dimension that runs along each of the image's axes; None where there is none, or a view has merged it with others."""
         return tuple(self.places.index(axis) if axis in self.places else None for axis in range(len(self.largest)))
 
+    @property
+    def empty(self) -> bool:
+        """Nothing is seen: only padding, or what lies between the taps of a transposed convolution."""
+        return any(interval.lows[0] > interval.highs[0] and not interval.size for interval in self.largest)
+
     def bound(self) -> Field:
         """The same, claimed as an upper bound only."""
         largest, smallest = (tuple(interval.bound() for interval in ways) for ways in (self.largest, self.smallest))

@@ -124,6 +124,8 @@ def window(seen: Interval, kernel: int, stride: int, padding: int, dilation: int
         first, last, sure = _outermost(seen, *_used(kernel, stride, padding, dilation, units, out))
     if dilation > 1 and kernel > 1 and (padding > 0 or top > units - 1):
         clips = False  # the outer taps fall off the map, and the next ones are `dilation` units away
+    if (padding > span or top - span >= units) and not _ends(seen, units):
+        clips = False  # some windows lie outside the map
     return Interval(step, lows, highs, first, last, exact, clips, sure)
 
 
@@ -147,6 +149,8 @@ def transposed(seen: Interval, kernel: int, stride: int, padding: int, dilation:
     if low > 0 or high < units - 1 or not all(map(used, range(units))):
         first, last, sure = _outermost(seen, low, high)
     clips = seen.clips and not stride % dilation  # otherwise a unit's taps leave gaps
+    if out - 1 + padding - (kernel - 1) * dilation > (units - 1) * stride and not _ends(seen, units):
+        clips = False  # some units lie outside the map
     return Interval(step, lows, highs, first, last, seen.exact, clips, sure)
 
 
@@ -170,14 +174,12 @@ def gathered(
     return made._replace(first=outermost[0], last=outermost[1], sure=outermost[2])
 
 
-def flipped(seen: Interval, units: int) -> Interval | None:
-    """What is seen when the last unit comes first; None where phases would be turned."""
+def flipped(seen: Interval, units: int) -> Interval:
+    """What is seen when the last unit comes first."""
     if not seen.step:
         return seen
-    if len(seen.lows) > 1:
-        return None
-    by = seen.step * (units - 1)
-    return seen._replace(step=-seen.step, lows=(seen.lows[0] + by,), highs=(seen.highs[0] + by,))
+    ends = [seen.at(units - 1 - r) for r in range(len(seen.lows))]
+    return seen._replace(step=-seen.step, lows=tuple(low for low, _ in ends), highs=tuple(high for _, high in ends))
 
 
 def hull(intervals: Sequence[Interval]) -> Interval | None:
@@ -236,6 +238,12 @@ def _gather(
     return step, lows, highs
 
 
+def _ends(seen: Interval, units: int) -> bool:
+    """Whether units beyond the ends of the map would see nothing of what its own units see."""
+    before, after = seen.at(-1), seen.at(units)
+    return all(high < seen.first or low > seen.last for low, high in (before, after))
+
+
 def _used(kernel: int, stride: int, padding: int, dilation: int, units: int, out: int) -> tuple[int, int]:
     """The first and the last unit that a window reads; (0, -1) if none does."""
     lowest, highest = units, -1
@@ -254,4 +262,5 @@ def _outermost(seen: Interval, low: int, high: int) -> tuple[int, int, bool]:
     near = {*range(low, min(low + period, high + 1)), *range(max(low, high - period + 1), high + 1)}
     ends = [seen.at(unit) for unit in near]
     first, last = max(seen.first, min(end for end, _ in ends)), min(seen.last, max(end for _, end in ends))
-    return first, last, seen.sure and period == 1
+    padding = any(end < seen.first or begin > seen.last for begin, end in ends)  # the next that sees may be units away
+    return first, last, seen.sure and period == 1 and not padding

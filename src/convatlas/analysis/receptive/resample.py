@@ -9,7 +9,9 @@ from __future__ import annotations
 from fractions import Fraction
 from math import floor
 
+from convatlas.analysis.receptive.field import Field, along
 from convatlas.analysis.receptive.interval import Interval, gathered
+from convatlas.analysis.receptive.places import MIXED, retagged
 
 REACH = {"linear": 1, "bilinear": 1, "trilinear": 1, "bicubic": 2}  # units read on either side of a position
 ROUNDING = Fraction(1, 1000)  # more than torch's positions are off on maps of up to 8192 units
@@ -25,6 +27,17 @@ def adaptive(seen: Interval, units: int, out: int) -> Interval:
 def repeated(seen: Interval, times: int, units: int) -> Interval:
     """Every unit `times` times in a row."""
     return gathered(seen, [(0, 0)] * times, 1, units, units * times)
+
+
+def fused(field: Field, dim: int) -> Field:
+    """Where a view has merged an axis with a dimension of units behind it, one axis again: each of its units several times in a row."""
+    tag = field.places[dim]
+    if not isinstance(tag, tuple) or len(tag) != 2 or tag[0][1] < 0 or tag[1][1] >= 0:
+        return field
+    (units, axis), (times, other) = tag
+    field = field._replace(places=retagged(field.places, dim, axis))
+    field = along(field, dim, lambda interval: repeated(interval, times, units))
+    return field.bound() if other == MIXED else field
 
 
 def interpolated(
@@ -52,7 +65,7 @@ def interpolated(
         below, above = floor(position - ROUNDING), floor(position + ROUNDING)
         if binary:
             below = above = floor(position)
-        doubtful = doubtful or below < above
+        doubtful = doubtful or below < above or (mode in REACH and position == below)  # the next unit's weight is 0
         reach = REACH.get(mode, 0)
         reads.append((below - max(0, reach - 1), above + reach))
     interpolating = mode in REACH

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from convatlas.analysis.receptive.field import Field, Unknown, along, broadcast, unite, whole, without
 from convatlas.analysis.receptive.interval import flipped, window
 from convatlas.analysis.receptive.places import ALIKE, MIXED, axes, reshaped, retagged
-from convatlas.analysis.receptive.resample import repeated
+from convatlas.analysis.receptive.resample import fused
 from convatlas.analysis.receptive.rule import Gates, Result, Rule, Seen, argument, dims_of, each, pointwise
 from convatlas.analysis.tape import Op, Value
 
@@ -35,15 +35,17 @@ def viewed(op: Op, seen: Seen, gates: Gates) -> Result:
         return Unknown(f"a view of {value.shape} as {made.shape} takes an axis of the image to pieces")
     kept = {axis for tag in places for axis in axes(tag)}
     dropped = [dim for dim, tag in enumerate(field.places) if tag != ALIKE and not kept.issuperset(axes(tag))]
-    field = whole(field, dropped)._replace(places=places)  # axes of one unit
-    for dim, tag in enumerate(places):
-        if isinstance(tag, tuple) and len(tag) == 2 and tag[0][1] >= 0 > tag[1][1]:  # each unit several times in a row
-            (units, axis), (times, other) = tag
-            field = field._replace(places=retagged(places, dim, axis))
-            field = along(field, dim, lambda interval, n=times, units=units: repeated(interval, n, units))
-            field = field.bound() if other == MIXED else field
-            places = field.places
-    return field
+    return whole(field, dropped)._replace(places=places)  # axes of one unit
+
+
+def restrided(op: Op, seen: Seen, gates: Gates) -> Result:
+    """`as_strided`: known for maps of one place only, which torch's global pooling gives the strides of channels-last memory."""
+    value, field = seen[0]
+    size, stride = (list(arg) for arg in op.args[1:3])
+    channels = value.shape[1:2]
+    if size == list(value.shape) and set(size[2:]) == {1} and stride[:2] == [*channels, 1]:
+        return field
+    return Unknown("memory is given other strides")
 
 
 def permuted(op: Op, seen: Seen, gates: Gates) -> Result:
@@ -95,6 +97,7 @@ def selected(op: Op, seen: Seen, gates: Gates) -> Result:
 
 
 def _at(field: Field, dim: int, index: int) -> Field | Unknown:
+    field = fused(field, dim)
     tag = field.places[dim]
     if isinstance(tag, tuple):
         return Unknown("a unit is taken out of several axes merged into one")
@@ -120,6 +123,7 @@ def split(op: Op, seen: Seen, gates: Gates) -> Result:
 
 
 def _part(field: Field, value: Value, dim: int, start: int, step: int, count: int) -> Field | Unknown:
+    field = fused(field, dim)
     tag, units = field.places[dim], value.shape[dim]
     if (count == units and step == 1) or tag == ALIKE:
         return field
@@ -136,9 +140,11 @@ def padded(op: Op, seen: Seen, gates: Gates) -> Result:
     pads = op.args[1]
     for i in range(0, len(pads), 2):
         dim = len(value.shape) - 1 - i // 2
-        tag, before, after = field.places[dim], pads[i], pads[i + 1]
+        before, after = pads[i], pads[i + 1]
         if not before and not after:
             continue
+        field = fused(field, dim)
+        tag = field.places[dim]
         if isinstance(tag, tuple):
             return Unknown("several axes merged into one are padded")
         if tag < 0:
@@ -156,13 +162,11 @@ def turned(op: Op, seen: Seen, gates: Gates) -> Result:
     """`flip`."""
     value, field = seen[0]
     for dim in op.args[1]:
-        if len(axes(field.places[dim])) > isinstance(field.places[dim], int):
+        field = fused(field, dim)
+        if isinstance(field.places[dim], tuple):
             return Unknown("several axes merged into one are turned round")
-        both = (*field.largest, *field.smallest)
-        if any(interval.period > 1 for interval in both) and axes(field.places[dim]):
-            return Unknown("units of unequal phase are turned round")
         units = value.shape[dim]
-        field = along(field, dim, lambda interval, n=units: flipped(interval, n) or interval)
+        field = along(field, dim, lambda interval, n=units: flipped(interval, n))
     return field
 
 
@@ -202,18 +206,16 @@ def _side_by_side(pieces: Sequence[tuple[Value, Field | None]], dim: int) -> Fie
     fields: list[Field] = []
     for value, field in pieces:
         if field is not None:
+            field = fused(field, dim)
             if isinstance(field.places[dim], tuple):
                 return Unknown("several axes merged into one are joined")
-            if field.places[dim] == ALIKE or any(i.period > 1 for i in (*field.largest, *field.smallest)):
+            if field.places[dim] == ALIKE:
                 return Unknown("unlike maps are laid side by side along an axis of the image")
             own = value.shape[dim]
             fields.append(along(field, dim, lambda interval, p=begin, n=own: window(interval, 1, 1, p, 1, n, units)))
         begin += value.shape[dim]
-    start, *_ = fields
-    for one in fields:
-        for ways, others in ((one.largest, start.largest), (one.smallest, start.smallest)):
-            if [interval[:3] for interval in ways] != [interval[:3] for interval in others]:
-                return Unknown("unlike maps are laid side by side along an axis of the image")
+    if len({tuple(interval[:3] for interval in (*field.largest, *field.smallest)) for field in fields}) > 1:
+        return Unknown("unlike maps are laid side by side along an axis of the image")
     united = unite(fields)
     if len(fields) > 1 and isinstance(
         united, Field
@@ -243,6 +245,7 @@ RULES: dict[str, Rule] = {
     **each("new_empty new_zeros new_ones new_full new_empty_strided zero", nothing),
     **each("copy fill", copied),
     **each("view _unsafe_view reshape _reshape_alias _reshape_copy view_copy flatten", viewed),
+    "as_strided": restrided,
     **each("permute transpose t permute_copy transpose_copy", permuted),
     "unsqueeze": unsqueezed,
     "squeeze": squeezed,

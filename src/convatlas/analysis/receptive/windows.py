@@ -9,13 +9,14 @@ from typing import Any
 from convatlas.analysis.receptive.field import Field, Unknown, along, unite, whole
 from convatlas.analysis.receptive.interval import Interval, transposed, window
 from convatlas.analysis.receptive.places import ALIKE, MIXED, axes, is_mixed, retagged
-from convatlas.analysis.receptive.resample import adaptive, interpolated, repeated, smoothed
+from convatlas.analysis.receptive.resample import adaptive, fused, interpolated, repeated, smoothed
 from convatlas.analysis.receptive.rule import Gates, Result, Rule, Seen, argument, each
 from convatlas.analysis.tape import Op, Value
 
+Change = Callable[[Interval], Interval]
 Move = Callable[
-    [int, int, int], Callable[[Interval], Interval]
-]  # of the i-th axis of the window, with so many units in and out
+    [int, int, int], Change | None
+]  # what the i-th axis of a window does, with so many units in and out; None: nothing
 
 
 def _moved(field: Field, value: Value, made: Value, count: int, move: Move) -> Field | Unknown:
@@ -23,10 +24,22 @@ def _moved(field: Field, value: Value, made: Value, count: int, move: Move) -> F
     rank = len(value.shape)
     for i in range(count):
         dim = rank - count + i
+        change = move(i, value.shape[dim], made.shape[dim])
+        if change is None:
+            continue
+        field = fused(field, dim)
         if isinstance(field.places[dim], tuple):
             return Unknown("a window is moved over several axes merged into one")
-        field = along(field, dim, move(i, value.shape[dim], made.shape[dim]))
+        field = along(field, dim, change)
     return field
+
+
+def _window(
+    kernel: int, stride: int, padding: int, dilation: int, units: int, out: int, rule: Any = window
+) -> Change | None:
+    if kernel == stride == 1 and not padding and units == out:
+        return None
+    return lambda interval: rule(interval, kernel, stride, padding, dilation, units, out)
 
 
 def _of(given: Any, i: int, default: int) -> int:
@@ -42,11 +55,10 @@ def convolved(op: Op, seen: Seen, gates: Gates) -> Result:
         return Unknown("the image makes the weights of a convolution over something else")
     field, made = seen[0][1], op.makes[0]
     kernel = weight.shape[2:]
-    rule = transposed if turned else window
 
-    def move(i: int, units: int, out: int) -> Callable[[Interval], Interval]:
-        sizes = (kernel[i], _of(stride, i, 1), _of(padding, i, 0), _of(dilation, i, 1), units, out)
-        return lambda interval: rule(interval, *sizes)
+    def move(i: int, units: int, out: int) -> Change | None:
+        sizes = kernel[i], _of(stride, i, 1), _of(padding, i, 0), _of(dilation, i, 1)
+        return _window(*sizes, units, out, transposed if turned else window)
 
     channels = field.places[1]
     if groups == 1:
@@ -69,10 +81,9 @@ def pooled(op: Op, seen: Seen, gates: Gates) -> Result:
     kernel, stride, padding = (op.args[i] if i < len(op.args) else None for i in (1, 2, 3))
     dilation = op.args[4] if "max" in kind and len(op.args) > 4 else None
 
-    def move(i: int, units: int, out: int) -> Callable[[Interval], Interval]:
+    def move(i: int, units: int, out: int) -> Change | None:
         side = _of(kernel, i, 1)
-        sizes = (side, _of(stride, i, side), _of(padding, i, 0), _of(dilation, i, 1), units, out)
-        return lambda interval: window(interval, *sizes)
+        return _window(side, _of(stride, i, side), _of(padding, i, 0), _of(dilation, i, 1), units, out)
 
     return _moved(field, value, op.makes[0], _axes_of(kind), move)
 
@@ -100,7 +111,7 @@ def enlarged(op: Op, seen: Seen, gates: Gates) -> Result:
     ]
     scales: Sequence[float | None] = argument(op, "scale_factors") or named
 
-    def move(i: int, units: int, out: int) -> Callable[[Interval], Interval]:
+    def move(i: int, units: int, out: int) -> Change:
         if smooth:
             return partial(smoothed, mode=mode, units=units, out=out, align_corners=corners)
         return partial(interpolated, mode=mode, units=units, out=out, scale=scales[i], align_corners=corners)

@@ -1,0 +1,49 @@
+"""What the functions of torch that ran the operations tell of a tape: its attention, and whose products are whose.
+
+Tools differ most over these, because `F.scaled_dot_product_attention` is one operation to some and a handful to others, and a product
+of two activations is to some a layer like any other.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from torch.nn import functional as F
+
+from convatlas.analysis.tape import Op, Tape, Value
+
+
+def function_name(op: Op) -> str:
+    """`linear` of `F.linear`; empty where no function of torch ran the operation."""
+    return getattr(op.function, "__name__", "")
+
+
+def varying(tape: Tape) -> set[int]:
+    """Numbers of the values that depend on the inputs; the others come from weights and constants alone."""
+    numbers = {value.number for value in tape.inputs}
+    for op in tape.ops:
+        if any(value.number in numbers for value in op.reads):
+            numbers |= {value.number for value in op.makes}
+    return numbers
+
+
+def multiplies_activations(op: Op, moving: set[int]) -> bool:
+    """Whether it is a matrix product of two values that both depend on the inputs."""
+    factors = [value for value in op.args[-2:] if isinstance(value, Value)]
+    return op.kind in ("aten.mm", "aten.bmm", "aten.baddbmm") and all(value.number in moving for value in factors)
+
+
+def fused_attention(tape: Tape) -> set[int]:
+    """Places of the operations that `F.scaled_dot_product_attention` ran.
+
+    `F.multi_head_attention_forward` calls it unless it is asked for the weights; then its softmax is an ordinary one.
+    """
+    places = {i for i, op in enumerate(tape.ops) if op.function is F.scaled_dot_product_attention}
+    moving = varying(tape)
+    for (_, function), group in groupby(enumerate(tape.ops), key=lambda place: (place[1].call, place[1].function)):
+        if function is not F.multi_head_attention_forward:
+            continue
+        run = list(group)
+        if any(op.kind == "aten._safe_softmax" for _, op in run):
+            places |= {i for i, op in run if multiplies_activations(op, moving) or op.kind == "aten._safe_softmax"}
+    return places

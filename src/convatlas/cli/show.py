@@ -1,0 +1,200 @@
+"""`convatlas show`: a network's card, what it costs and sees, and its picture."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convatlas.cli.output import Json, pairs_text, put, put_json, say, tables_text
+from convatlas.errors import ConvAtlasError
+
+if TYPE_CHECKING:
+    from convatlas.analysis.analysis import Analysis
+
+
+class Form(enum.StrEnum):
+    text = "text"
+    markdown = "markdown"
+    html = "html"
+    card = "card"
+    lecture = "lecture"
+
+
+class By(enum.StrEnum):
+    stage = "stage"
+    block = "block"
+    layer = "layer"
+
+
+class Optimizer(enum.StrEnum):
+    sgd = "sgd"
+    momentum = "momentum"
+    adam = "adam"
+
+
+def show(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A network (`convatlas list` shows all), or your own: module:function or file.py:function that returns one."
+        ),
+    ],
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="C,H,W",
+            help="Size of the input without the batch, as 3,224,224 or 77:int64; again for each input.",
+        ),
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images in the pass that is counted.")] = 1,
+    by: Annotated[By, typer.Option("--by", help="A row for each.")] = By.block,
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            "--convention", metavar="NAME", help="Only the total that paper, fvcore, ptflops or torchinfo gives."
+        ),
+    ] = None,
+    training_batch: Annotated[
+        int, typer.Option("--training-batch", min=2, help="Images in a training step, for its memory.")
+    ] = 32,
+    optimizer: Annotated[Optimizer, typer.Option("--optimizer", help="Whose state a training step keeps.")] = (
+        Optimizer.momentum
+    ),
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="SIZE", help="Memory to train in, as 8G: the largest batch that fits."),
+    ] = None,
+    form: Annotated[Form, typer.Option("--as", help="How to show it; card needs no computation, lecture is the slides' list.")] = Form.text,
+    diagram: Annotated[bool, typer.Option("--diagram", help="An SVG picture of its blocks instead.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write to a file instead of stdout.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show what a network costs and sees: its blocks with shapes, parameters, mult-adds, memory, receptive fields; and its card."""
+    if form is Form.card:
+        show_card(name, out, json=json)
+        return
+    if form is Form.lecture:
+        from convatlas.studies.lecture_notation import as_lecture
+
+        put(as_lecture(name), out)
+        return
+    found = analysis(name, size, batch=batch, training_batch=training_batch, optimizer=optimizer)
+    if diagram:
+        put(found.diagram(), out)
+        return
+    from convatlas.analysis import tables
+
+    if convention is not None:
+        show_count(found, convention, out, json=json)
+        return
+    largest = None if budget is None else largest_batches(found, budget)
+    if json:
+        own = tables.to_json(found)
+        put_json({**own, "card": card_of(name, as_json=True), "largest_batch": largest}, out)
+        return
+    parts = tables.tables(found, by.value)
+    if largest is not None:
+        parts.insert(2, largest_table(budget or "", largest))
+    if form is Form.markdown:
+        put("\n".join(tables.markdown(part) for part in parts), out)
+    elif form is Form.html:
+        from convatlas.report.network import network_page
+
+        put(network_page(found.name, [vars(part) for part in parts], found.diagram(), card_of(name, as_json=True)), out)
+    else:
+        put("\n".join([card_of(name), *tables_text(parts)]), out)
+
+
+def analysis(name: str, size: list[str] | None, *, batch: int, training_batch: int, optimizer: Optimizer) -> Analysis:
+    """Of a network of ours or of the user's, which is run and said to have been."""
+    from convatlas.jobs.analyse import analyse, build_users, parse_input
+
+    sizes, dtypes = zip(*(parse_input(text) for text in size or ()), strict=True) if size else (None, ())
+    model: Any = name
+    if ":" in name:
+        built = build_users(name)
+        say(f"{built.ran}")
+        model = built.model
+    found = analyse(
+        model,
+        sizes,
+        dtypes=dtypes,
+        batch=batch,
+        training_batch=training_batch,
+        optimizer=optimizer.value,
+        name=name,
+    )
+    for note in found.notes:
+        say(f"note: {note}")
+    return found
+
+
+def show_card(name: str, out: Path | None, *, json: bool) -> None:
+    """The card alone: nothing is computed."""
+    from convatlas.cards import card
+
+    found = card(name)
+    if json:
+        put_json(found.to_json(), out)
+    else:
+        put("\n\n".join(f"{heading}\n{pairs_text(pairs)}" for heading, pairs in found.sections().items()), out)
+
+
+def card_of(name: str, *, as_json: bool = False) -> Any:
+    """The card of a network of ours as JSON or, without its table of cuts, as text; nothing for others."""
+    from convatlas.cards import card
+    from convatlas.catalogue import networks
+
+    if name not in networks():
+        return None if as_json else ""
+    found = card(name)
+    if as_json:
+        return found.to_json()
+    sections = {heading: pairs for heading, pairs in found.sections().items() if not heading.startswith("cuts")}
+    return "\n\n".join(f"{heading}\n{pairs_text(pairs)}" for heading, pairs in sections.items()) + "\n"
+
+
+def show_count(found: Analysis, convention: str, out: Path | None, *, json: bool) -> None:
+    """One total, with why it is not ours."""
+    from convatlas.analysis.conventions import CONVENTIONS
+
+    if convention not in CONVENTIONS:
+        raise ConvAtlasError(f"unknown convention {convention!r};", remedy=f"there are {', '.join(CONVENTIONS)}.")
+    count = found.count(convention)
+    if json:
+        put_json({"schema": "convatlas.count/1", "name": found.name, "convention": convention, **vars(count)}, out)
+        return
+    passed_over = ", ".join(f"{number} {kind}" for kind, number in count.skipped.items())
+    put(
+        "\n".join(
+            [f"{count.total:,} {count.unit}", count.why, *([f"Passed over: {passed_over}."] * bool(passed_over))]
+        ),
+        out,
+    )
+
+
+def largest_batches(found: Analysis, budget: str) -> dict[str, int]:
+    """For each freeze depth the largest batch that can be trained."""
+    from convatlas.cache import parse_size
+
+    bytes_ = parse_size(budget)
+    return {freeze.upto or "nothing": found.largest_batch(bytes_, frozen=freeze.upto) for freeze in found.training}
+
+
+def largest_table(budget: str, largest: dict[str, int]) -> Any:
+    """The same as a table."""
+    from convatlas.analysis.tables import Table
+
+    return Table(
+        title=f"largest batch to train in {budget}",
+        header=("frozen up to", "images"),
+        rows=tuple((name, f"{images:,}") for name, images in largest.items()),
+        figures=(1,),
+        notes=("Leave some room: scratch memory of kernels and the allocator's rounding are not in it.",),
+    )
