@@ -68,7 +68,9 @@ def show(
         str | None,
         typer.Option("--budget", metavar="SIZE", help="Memory to train in, as 8G: the largest batch that fits."),
     ] = None,
-    form: Annotated[Form, typer.Option("--as", help="How to show it; card needs no computation, lecture is the slides' list.")] = Form.text,
+    form: Annotated[
+        Form, typer.Option("--as", help="How to show it; card needs no computation, lecture is the slides' list.")
+    ] = Form.text,
     diagram: Annotated[bool, typer.Option("--diagram", help="An SVG picture of its blocks instead.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write to a file instead of stdout.")

@@ -27,7 +27,8 @@ PNG_SCALE = 2  # twice the width on a desk: 1760 pixels
 FIGURES: dict[str, tuple[str, str]] = {
     "alexnet_memory": (
         "alexnet-memory",
-        "What one training step of 128 images holds. Splitting the network halves the weights, but each GPU still keeps the maps that the other sends it.",
+        "What one training step of 128 images holds. Splitting the network halves the weights, but each GPU also keeps the maps that the "
+        "other sends it.",
     ),
     "receptive_field": (
         "vgg-stack-parameters",
@@ -52,7 +53,8 @@ FIGURES: dict[str, tuple[str, str]] = {
     "bottleneck": ("resnet-bottleneck", "Weights of a residual block by how it is built."),
     "stage_fields": (
         "depthwise-parameters",
-        "Not on the slides: what one unit at the end of each stage sees. The dashed line is the image; a larger field reaches beyond its borders.",
+        "Not on the slides: what one unit at the end of each stage sees. The dashed line is the image; a larger field reaches beyond its "
+        "borders.",
     ),
 }
 

@@ -112,10 +112,10 @@ def memory() -> Computed:
             f"activations of {BATCH} images {one.saved / 1e6:,.0f} = {one.total / 1e6:,.0f} MB"
         ),
         why=(
-            f"The card has {CARD / 1e9:.2f} GB. As autograd keeps activations today the paper's network takes {percent(one.total / CARD)} of it "
-            f"(the slides' single tower, which normalises smaller maps, {percent(single.total / CARD)}), and "
-            f"{percent(half.total / CARD)} as a half. The gradients of activations, the kernels' scratch memory and the screen come on top; what the programs of 2012 "
-            "kept is not recorded here."
+            f"The card has {CARD / 1e9:.2f} GB. As autograd keeps activations today the paper's network takes "
+            f"{percent(one.total / CARD)} of it (the slides' single tower, which normalises smaller maps, "
+            f"{percent(single.total / CARD)}), and {percent(half.total / CARD)} as a half. The gradients of activations and the kernels' "
+            "scratch memory come on top; what the programs of 2012 kept is not recorded here."
         ),
         numbers={
             "one_gpu_bytes": one.total,
