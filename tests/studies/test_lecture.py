@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,8 @@ from convatlas.cards import card
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.study import DIAGRAMS, StudyResult, study_lecture
 from convatlas.report import lecture_charts, lecture_page, lecture_rows
+from convatlas.report.palette import LIGHT
+from convatlas.report.rows import NARROW, WIDE
 from convatlas.studies.claims import quantity, statements, verdict
 from convatlas.studies.lecture import LectureStudy, lecture
 from convatlas.studies.two_gpus import WHOLE, two_gpus
@@ -234,6 +237,17 @@ def test_published_errors_are_the_cards(study: LectureStudy) -> None:
     assert all(claim.basis for claim in study.claims)
 
 
+def test_what_is_published_is_judged_as_what_is_computed(study: LectureStudy) -> None:
+    for claim in (claim for claim in study.claims if claim.kind == "published" and claim.verdict != "not arithmetic"):
+        same = claim.slide_value == claim.value
+        if claim.slide_value.endswith("%") and "->" not in claim.slide_value:
+            said, true = (float(text.rstrip("%")) for text in (claim.slide_value, str(claim.value)))
+            expected = "agrees" if same else "rounds" if round(true, 1) == said else "differs"
+        else:
+            expected = "agrees" if same else "differs"
+        assert claim.verdict == expected, claim.id
+
+
 def test_the_study_has_every_figure_as_numbers(study: LectureStudy) -> None:
     growth = {row["line"]: row["depth"] for row in study.figures["depth_growth"]}
     assert growth == {
@@ -272,6 +286,16 @@ def test_every_figure_is_a_wide_png_and_an_svg(written: StudyResult) -> None:
         assert (written.folder / f"figures/{name}.svg").read_text(encoding="utf-8").startswith("<svg")
     page = (written.folder / "lecture.html").read_text(encoding="utf-8")
     assert all(f'id="figure-{name}"' in page for name in names)
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+@pytest.mark.parametrize("name", lecture_rows.WORDS)
+def test_every_colour_of_the_figures_follows_light_and_dark(name: str, width: int, study: LectureStudy) -> None:
+    svg = lecture_page.figure_svg(name, study.to_json(), width=width)
+    root = ET.fromstring(svg)
+    colours = {element.get(key) for element in root.iter() for key in ("fill", "stroke")}
+    assert colours - {None, "none", "transparent"} <= set(LIGHT.values())
+    assert float(root.get("width", "")) <= width + 2
 
 
 def test_the_json_says_what_it_is(written: StudyResult) -> None:

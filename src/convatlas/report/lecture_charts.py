@@ -59,8 +59,14 @@ def _alexnet_memory() -> alt.LayerChart:
     )
     bars = base.transform_filter("isValid(datum.part)")
     totals = base.transform_filter("isValid(datum.total)")
-    card = base.transform_filter("isValid(datum.card)")
-    across = alt.X("gigabytes:Q", stack="zero", title="GB", scale=alt.Scale(domain=[0, 3.6], nice=False))
+    card = alt.Chart(_NO_ROWS).transform_filter("isValid(datum.card)")
+    across = alt.X(
+        "gigabytes:Q",
+        stack="zero",
+        title="GB; the dashed line is what the card has",
+        scale=alt.Scale(domain=[0, 3.6], nice=False),
+        axis=alt.Axis(tickCount=4),
+    )
     return alt.LayerChart(
         layer=[
             bars.mark_bar(size=30, stroke=LIGHT["paper"], strokeWidth=1).encode(
@@ -69,11 +75,7 @@ def _alexnet_memory() -> alt.LayerChart:
             totals.mark_text(align="right", dy=-23, fontWeight=600, color=LIGHT["ink"]).encode(
                 x="total:Q", text="text:N"
             ),
-            alt.Chart(_NO_ROWS)
-            .transform_filter("isValid(datum.card)")
-            .mark_rule(strokeDash=[6, 4], size=2, color=LIGHT["wrong"])
-            .encode(x="card:Q"),
-            card.mark_text(align="right", dx=-6, dy=-24, color=LIGHT["wrong"]).encode(x="card:Q", text="text:N"),
+            card.mark_rule(strokeDash=[6, 4], size=2, color=LIGHT["wrong"]).encode(x="card:Q"),
         ]
     ).properties(height=alt.Step(56))
 
@@ -95,7 +97,7 @@ def _depth_growth() -> alt.LayerChart:
         sort=None,
         title=None,
         scale=alt.Scale(range=[[1, 0], [6, 4]]),
-        legend=alt.Legend(orient="bottom", symbolType="stroke"),
+        legend=alt.Legend(orient="bottom", symbolType="stroke", symbolSize=700, symbolStrokeColor=LIGHT["muted"]),
     )
     return alt.LayerChart(
         layer=[
@@ -141,6 +143,10 @@ def _stage_fields() -> alt.LayerChart:
     base = alt.Chart(_NO_ROWS).encode(y=alt.Y("stage:N", sort=None, title=None, axis=_BARE))
     return alt.LayerChart(
         layer=[
+            alt.Chart(_NO_ROWS)
+            .transform_aggregate(image="min(image)")
+            .mark_rule(strokeDash=[6, 4], size=1.5, color=LIGHT["wrong"])
+            .encode(x="image:Q"),
             base.mark_bar(size=13, cornerRadiusEnd=3).encode(
                 x=alt.X(
                     "size:Q", title="side of what one unit sees, in pixels of the image", axis=alt.Axis(tickCount=5)
@@ -154,10 +160,6 @@ def _stage_fields() -> alt.LayerChart:
                 ),
             ),
             base.mark_text(align="left", dx=6, fontSize=12, color=LIGHT["ink"]).encode(x="size:Q", text="size:Q"),
-            alt.Chart(_NO_ROWS)
-            .transform_aggregate(image="min(image)")
-            .mark_rule(strokeDash=[6, 4], size=1.5, color=LIGHT["wrong"])
-            .encode(x="image:Q"),
         ]
     ).properties(height=alt.Step(22))
 

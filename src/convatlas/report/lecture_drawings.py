@@ -16,6 +16,7 @@ from convatlas.report.rows import NARROW, WIDE
 Figures = dict[str, Any]
 Panel = Callable[["_Pen", float, float], float]  # draws from (x, width) on, returns its height
 
+MARGIN = 20  # pixels around a drawing that stands alone
 _COLUMNS = (("one",), ("reduce3", "three"), ("reduce5", "five"), ("pool", "project"))
 
 
@@ -70,10 +71,16 @@ class _Pen:
         )
 
     def finished(self, width: float, height: float, *, background: bool) -> str:
-        paper = f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/>' if background else ""
+        margin = MARGIN if background else 1  # half of a line at the edge must not be cut off
+        wide, high = width + 2 * margin, height + 2 * margin
+        paper = (
+            f'<rect x="{-margin}" y="{-margin}" width="{wide:g}" height="{high:g}" fill="#ffffff"/>'
+            if background
+            else ""
+        )
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" '
-            f'font-family="{escape(FONT)}">{paper}' + "\n".join(self.parts) + "</svg>\n"
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{-margin} {-margin} {wide:g} {high:g}" width="{wide:g}" '
+            f'height="{high:g}" font-family="{escape(FONT)}">{paper}' + "\n".join(self.parts) + "</svg>\n"
         )
 
 

@@ -27,7 +27,7 @@ PNG_SCALE = 2  # twice the width on a desk: 1760 pixels
 FIGURES: dict[str, tuple[str, str]] = {
     "alexnet_memory": (
         "alexnet-memory",
-        "What one training step of 128 images holds. Splitting the network halves the weights, but each GPU also keeps the maps that the "
+        "What one training step holds. Splitting the network halves the weights, but each GPU also keeps the maps that the "
         "other sends it.",
     ),
     "receptive_field": (

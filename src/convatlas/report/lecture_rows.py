@@ -34,7 +34,7 @@ def alexnet_memory(figures: Figures) -> Rows:
             rows.append({"step": step["step"], "part": part, "place": place, "gigabytes": step[part] / 1e9})
         rows.append({"step": step["step"], "total": step["total"] / 1e9, "text": f"{step['total'] / 1e9:.2f} GB"})
     card = found["card_bytes"] / 1e9
-    rows.append({"step": found["steps"][-1]["step"], "card": card, "text": f"the card: {card:.2f} GB"})
+    rows.append({"card": card})
     return rows
 
 

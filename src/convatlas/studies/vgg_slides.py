@@ -203,7 +203,8 @@ def backward() -> Computed:
         ),
         why=(
             f"Exactly 2 where every map has a gradient of its own, as in Caffe: {2 * forward / 1e6:.0f} MB. Autograd keeps the maps and "
-            f"the places of each pooling's maxima, and lets gradients go. Weights, their gradients and momentum, {state / 1e6:,.0f} MB, "
+            f"the places of each pooling's maxima, and lets gradients go; scratch memory apart. Weights, their gradients and momentum, "
+            f"{state / 1e6:,.0f} MB, "
             "do not grow with the batch."
         ),
         numbers={"saved_bytes": saved(), "living_gradient_bytes": living, "forward_bytes": forward},
