@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import math
 import statistics
@@ -16,6 +17,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import fvcore.nn
 import ptflops
@@ -23,8 +25,10 @@ import torch
 import torchinfo
 import torchvision
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 import convatlas
+from convatlas import catalogue
 from measuring import interleaved, python, ratios, section, spread, table, target
 
 SIZE = (3, 224, 224)
@@ -122,6 +126,40 @@ def compared(
     return rows, faster
 
 
+def allocated(run: Callable[[], object]) -> tuple[int, int]:
+    """What torch's CPU allocator handed out in `run`: the most at once, and what is left with the result."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        result = run()
+    watching: Any = watched.profiler
+    events = [event for event in watching.kineto_results.events() if event.name() == "[memory]"]
+    held = list(itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+    del result
+    return max(held), held[-1]
+
+
+def memory_row(name: str) -> tuple[tuple[object, ...], tuple[float, float, float]]:
+    """Measured over predicted: the peak of a pass, what a training pass leaves, and the peak of a step."""
+    network = catalogue.find(name)
+    model = convatlas.create(name, num_classes=network.num_classes)
+    images = torch.randn(4, *network.input_size)
+    found = convatlas.analyse(model, network.input_size, batch=4, training_batch=4)
+    memory = found.training[0].memory
+    with torch.inference_mode():
+        model.eval()(images)
+        peak, _ = allocated(lambda: model(images))
+    model.train()(images)
+    _, left = allocated(lambda: model(images))
+    model.zero_grad(set_to_none=True)
+    step, _ = allocated(lambda: model(images).sum().backward())
+    predicted = (found.peak.bytes_, memory.saved, memory.saved + memory.gradients)
+    ratios_ = tuple(
+        measured / (expected - images.nbytes) for measured, expected in zip((peak, left, step), predicted, strict=True)
+    )
+    megabytes = [f"{expected / 1e6:,.0f}" for expected in predicted]
+    cells = [cell for pair in zip(megabytes, (f"{ratio:.3f}" for ratio in ratios_), strict=True) for cell in pair]
+    return (name, *cells), ratios_  # type: ignore[return-value]
+
+
 def geometric(values: list[float]) -> float:
     return math.exp(statistics.fmean(map(math.log, values)))
 
@@ -133,6 +171,8 @@ def main() -> None:
     rows, faster = compared("cpu", PEERS)
     quick = {name: side for name, side in PEERS.items() if takes_meta(side)}
     meta_rows, meta_faster = compared("meta", quick)
+    memory = [memory_row(name) for name in NETS]
+    peaks, lefts, steps = zip(*(ratios_ for _, ratios_ in memory), strict=True)
     without = [ratio for name, ratio in faster.items() if name not in LARGE_FC]
     on_meta = geometric(list(meta_faster.values()))
     missing = [name for name in PEERS if name not in quick]
@@ -147,6 +187,14 @@ def main() -> None:
         table(("network", "ours", *(f"{peer} / ours" for peer in PEERS), "fastest peer"), rows),
         "With peers given models on `meta`:\n\n"
         + table(("network", "ours", *(f"{peer} / ours" for peer in quick), "fastest peer"), meta_rows),
+        "Memory predicted for 4 images, in MB without the images, and what torch's CPU allocator handed out over it: the peak of a pass "
+        f"without gradients ({min(peaks):.2f} to {max(peaks):.2f}, above 1 by what kernels take), what a training pass keeps "
+        f"({min(lefts):.3f} to {max(lefts):.3f}), and the peak of a training step over saved activations and gradients together "
+        f"({min(steps):.2f} to {max(steps):.2f}: gradients come as activations go, and kernels need room).\n\n"
+        + table(
+            ("network", "forward peak", "measured / it", "saved", "measured / it", "saved + gradients", "step / it"),
+            [cells for cells, _ in memory],
+        ),
         targets=[
             target(
                 "geometric mean at least 2 × faster than the fastest peer of each network",
