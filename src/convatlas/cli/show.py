@@ -20,6 +20,7 @@ class Form(enum.StrEnum):
     markdown = "markdown"
     html = "html"
     card = "card"
+    lecture = "lecture"
 
 
 class By(enum.StrEnum):
@@ -67,7 +68,9 @@ def show(
         str | None,
         typer.Option("--budget", metavar="SIZE", help="Memory to train in, as 8G: the largest batch that fits."),
     ] = None,
-    form: Annotated[Form, typer.Option("--as", help="How to show it; card needs no computation.")] = Form.text,
+    form: Annotated[
+        Form, typer.Option("--as", help="How to show it; card needs no computation, lecture is the slides' list.")
+    ] = Form.text,
     effective: Annotated[
         bool,
         typer.Option(
@@ -90,6 +93,11 @@ def show(
     """Show what a network costs and sees: its blocks with shapes, parameters, mult-adds, memory, receptive fields; and its card."""
     if form is Form.card:
         show_card(name, out, json=json)
+        return
+    if form is Form.lecture:
+        from convatlas.studies.lecture_notation import as_lecture
+
+        put(as_lecture(name), out)
         return
     if effective:
         show_fields(name, size, weights, image, form, out, diagram=diagram, json=json)
