@@ -109,7 +109,7 @@ def _placed(
     for crowded in (False, True):  # then leaders may start at a mark's centre, inside another mark
         for i in order:
             others = [disc for k, disc in enumerate(marks) if k != i]
-            centres = [disc._replace(radius=_CENTRE) for disc in others]
+            centres = [disc._replace(radius=min(_CENTRE, disc.radius)) for disc in others]
             apart = [disc for disc in centres if math.dist(disc[:2], marks[i][:2]) > 2 * _CENTRE]
             solid = centres if crowded and important[i] else others
             rim = 0.0 if crowded else marks[i].radius
