@@ -26,8 +26,8 @@ def outputs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor 
         return None
     tensors = [x for arg in args for x in (arg if isinstance(arg, list | tuple) else (arg,)) if isinstance(x, Tensor)]
     dtype = tensors[0].dtype
-    if not dtype.is_floating_point or any(x.dtype != dtype for x in tensors):
-        return None
+    if not dtype.is_floating_point or any(x.dtype != dtype or not x.is_meta for x in tensors):
+        return None  # what a network makes on the CPU holds numbers that it may ask for
     if rule is not _matrices and not all(
         _is_in_order(x) if rule is _convolution else x.is_contiguous() for x in tensors
     ):
@@ -37,7 +37,11 @@ def outputs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor 
         return None
     if rule is _in_place:
         return args[0]
-    dtypes = (dtype, torch.int64) if rule in (_max_pool, _adaptive_max_pool) else (dtype,) * len(shapes)
+    dtypes = (dtype,) * len(shapes)
+    if rule in (_max_pool, _adaptive_max_pool):
+        dtypes = (dtype, torch.int64)
+    elif rule is _batch_norm and dtype.itemsize < 4:
+        dtypes = (dtype, torch.float32, torch.float32)  # statistics are kept in the type in which sums are made
     made = tuple(torch.empty(tuple(s), dtype=d, device="meta") for s, d in zip(shapes, dtypes, strict=True))
     return made[0] if len(func._schema.returns) == 1 else made
 

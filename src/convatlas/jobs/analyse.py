@@ -82,9 +82,10 @@ def analyse(
     device = _device(model)
     inputs = [_input((batch, *size), dtype, device) for size, dtype in zip(sizes, each, strict=True)]
     try:
-        return analyse_module(
-            model, *inputs, name=name, stages=stages, training_batch=training_batch, optimizer=optimizer
-        )
+        with contextlib.redirect_stdout(sys.stderr):  # what the network itself prints
+            return analyse_module(
+                model, *inputs, name=name, stages=stages, training_batch=training_batch, optimizer=optimizer
+            )
     except UnrunnableError as error:
         given = " and ".join("×".join(map(str, x.shape)) for x in inputs)
         raise ConvAtlasError(
