@@ -36,6 +36,7 @@ class Counter:
 class Keeping(nn.Module):
     """Keeps what it can wherever it can, and needs real numbers."""
 
+    steps: Tensor
     shared: ClassVar[dict[str, Tensor]] = {}
 
     def __init__(self) -> None:
@@ -46,7 +47,7 @@ class Keeping(nn.Module):
         self.counter = Counter()
         self.notes = Notes()
         self.recent: deque[Tensor] = deque(maxlen=2)
-        self.shapes = {(0,)}
+        self.shapes: set[tuple[int, ...]] = {(0,)}
         self.generator = torch.Generator().manual_seed(1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,12 +67,12 @@ class Keeping(nn.Module):
 @pytest.mark.parametrize("training", [False, True])
 def test_what_a_network_changes_in_a_pass_is_changed_back(training: bool) -> None:
     model = Keeping()
-    drawn = random.getstate(), np.random.get_state()[1].tolist(), model.generator.get_state(), torch.get_rng_state()
+    drawn = random.getstate(), str(np.random.get_state()), model.generator.get_state(), torch.get_rng_state()
     assert record(model, torch.ones(2, 3), training=training).tensors == "real"
     assert (Keeping.shared, model.deep, model.counter.calls, model.counter.seen) == ({}, {"a": ({"b": [1]},)}, 0, [])
     assert (model.notes.last, list(model.recent), model.shapes) == (0, [], {(0,)})
     assert (model.steps.item(), model.weight.tolist(), model.weight.requires_grad) == (0, [1, 1, 1], True)
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == drawn[:2]
+    assert (random.getstate(), str(np.random.get_state())) == drawn[:2]
     assert torch.equal(model.generator.get_state(), drawn[2]) and torch.equal(torch.get_rng_state(), drawn[3])
 
 
@@ -145,6 +146,8 @@ def test_what_cannot_be_seen_is_refused_in_one_sentence(
 @pytest.mark.filterwarnings("ignore:Sparse CSR")
 def test_a_sparse_buffer_is_read_like_any_other() -> None:
     class Sparse(nn.Module):
+        matrix: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("matrix", torch.eye(4).to_sparse_csr())

@@ -165,6 +165,8 @@ def test_parameters_that_require_no_gradient_count_as_frozen() -> None:
 class OneThing(nn.Module):
     """A weight and whatever else is to be tried."""
 
+    kept: Tensor
+
     def __init__(self, run: Callable[[Tensor, OneThing], Tensor], dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.run = run
@@ -235,7 +237,7 @@ class Exponential(torch.autograd.Function):
     """With a backward pass of its own."""
 
     @staticmethod
-    def forward(x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(x: Tensor) -> Tensor:
         return x.exp()
 
     @staticmethod
@@ -243,8 +245,8 @@ class Exponential(torch.autograd.Function):
         ctx.save_for_backward(output)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        return gradient * ctx.saved_tensors[0]
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * ctx.saved_tensors[0]
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def record(model: nn.Module, *inputs: Any, training: bool = False, **named_input
                 left_as_it_was(model, training),
                 _unwarned(),
                 torch.inference_mode(False),  # in which operations come unresolved
-                torch.set_grad_enabled(training),  # to see where the network turns them off; no tensor requires one
+                torch.set_grad_enabled(training),  # to see where the network turns them off
                 _uncompiled(),
                 context() as mode,
             ):
@@ -273,7 +273,11 @@ class _Recorder(TorchDispatchMode):
         lent = convert(tensor)
         if lent is tensor and self.tensors == "real":
             return lent.detach().clone()
-        return lent.detach() if lent.requires_grad and self._training else lent
+        if (
+            self._training and tensor.requires_grad
+        ):  # as in a training step: products are taken to pieces by what requires one
+            return lent.detach().requires_grad_()
+        return lent
 
     def _in_every_place(self, own: Mapping[str, Tensor], converted: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """By each name of a tensor that several modules hold, and by one of the names of a module.

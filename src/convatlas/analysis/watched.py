@@ -6,9 +6,12 @@ import inspect
 import sys
 from collections.abc import Iterator
 from types import CodeType, FrameType
+from typing import Any
 
 import torch
 from torch.autograd.function import Function, FunctionCtx
+
+_saved_tensors_hooks: Any = torch._C._autograd._top_saved_tensors_default_hooks  # type: ignore[attr-defined]
 
 
 def own_backward() -> str:
@@ -17,7 +20,7 @@ def own_backward() -> str:
     Gradients are off in such a forward, yet what it makes has one. What is saved is the function's own affair and not seen here.
     """
     if torch.is_grad_enabled():
-        hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+        hooks = _saved_tensors_hooks(True)
         return "checkpoint" if hooks and hooks[0].__module__ == "torch.utils.checkpoint" else ""
     codes: dict[CodeType, str] = {}
     frame: FrameType | None = sys._getframe(1)
