@@ -186,3 +186,9 @@ class Places(nn.Module):
 
 def test_a_network_may_ask_for_numbers_that_it_made_itself() -> None:
     assert record(Places(), torch.empty(1, 4)).tensors == "meta"
+
+
+def test_in_place_no_matter_how_a_tensor_lies_in_memory_but_never_into_one_place_twice() -> None:
+    parts = torch.empty(2, 12, device="meta").chunk(4, 1)  # as the gates of an LSTM
+    assert outputs(torch.ops.aten.tanh_.default, (parts[1],), {}) is parts[1]
+    assert outputs(torch.ops.aten.tanh_.default, (torch.empty(2, 1, device="meta").expand(2, 3),), {}) is None
