@@ -30,7 +30,7 @@ PARTS: dict[str, tuple[set[str], set[str]]] = {
     "analysis": (set(), {"torch"}),
     "data": (set(), {"numpy", "PIL", "simplejpeg"}),
     "metrics": (set(), {"numpy"}),
-    "studies": (set(), set()),
+    "studies": ({"zoo", "analysis", "cards", "metrics"}, {"torch"}),
     "report": (set(), {"altair", "jinja2", "markupsafe", "vl_convert"}),
     "weights": ({"zoo", "data"}, {"torch", "safetensors", "huggingface_hub"}),
     "bundle": ({"zoo", "data", "metrics", "weights"}, {"torch", "safetensors", "numpy", "PIL"}),
@@ -54,7 +54,7 @@ PARTS: dict[str, tuple[set[str], set[str]]] = {
         {"torch", "numpy", "PIL", "sklearn"},
     ),
     "cli": (
-        {"", "cards", "analysis", "data", "weights", "bundle", "train", "transfer", "jobs", "report"},
+        {"", "cards", "analysis", "data", "weights", "bundle", "train", "transfer", "studies", "jobs", "report"},
         {"typer", "rich"},
     ),
 }

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from convatlas.jobs.check import check
     from convatlas.jobs.compare import CompareResult, compare
     from convatlas.jobs.evaluate import evaluate
+    from convatlas.jobs.fields import fields
     from convatlas.jobs.fit import fit
     from convatlas.jobs.pack import pack
     from convatlas.jobs.result import EvaluateResult, FitResult
@@ -41,6 +42,7 @@ _HOMES = {
     "convatlas.errors": ("ConvAtlasError",),
     "convatlas.analysis.analysis": ("Analysis",),
     "convatlas.jobs.analyse": ("analyse",),
+    "convatlas.jobs.fields": ("fields",),
     "convatlas.jobs.check": ("check",),
     "convatlas.jobs.compare": ("CompareResult", "compare"),
     "convatlas.jobs.evaluate": ("evaluate",),
@@ -70,6 +72,7 @@ __all__ = [
     "compare",
     "create",
     "evaluate",
+    "fields",
     "fit",
     "load",
     "names",

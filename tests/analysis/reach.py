@@ -43,7 +43,7 @@ def differences(field: Field, axis: int, rows: Tensor) -> list[str]:
     for unit in range(count):
         low, high = interval.at(unit)
         found = extent(units[:, unit])
-        central = abs(unit - (count - 1) / 2) <= interval.period
+        central = abs(unit - (count - 1) / 2) <= min(interval.period, count / 5)
         if central and (low > high or (low > 0 and high < side - 1)):
             wrong += _compare(interval, f"unit {unit}", (low, high), found, True)
         elif interval.clips:

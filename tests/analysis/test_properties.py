@@ -6,7 +6,7 @@ import os
 
 import torch
 from generated import Example, modules
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
@@ -83,7 +83,10 @@ def test_training_memory_is_what_autograd_keeps(example: Example) -> None:
             kept[saved.untyped_storage()._cdata] = saved
         return saved
 
-    with saved_tensors_hooks(keep, lambda saved: saved):
-        model.train()(x)
+    try:
+        with saved_tensors_hooks(keep, lambda saved: saved):
+            model.train()(x)
+    except ValueError:  # a norm that has a single value to learn its statistics from
+        reject()
     found = training_memory(record(model, x, training=True))
     assert found.saved == sum(saved.untyped_storage().nbytes() for saved in kept.values()), found.assumed

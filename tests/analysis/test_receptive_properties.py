@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 
 import torch
-from generated import PLAIN, TURNED, WHOLE, Example, modules
+from generated import PLAIN, TURNED, WHOLE, Example, Gate, modules
 from hypothesis import HealthCheck, event, given, settings
 from reach import differences, is_seen, reached
+from torch import nn
 
-from convatlas.analysis.receptive import Unknown, receptive_fields
+from convatlas.analysis.receptive import Field, Unknown, receptive_fields
 from convatlas.analysis.tape import record
 
 EXAMPLES = int(os.environ.get("CONVATLAS_EXAMPLES", "150"))
@@ -58,3 +59,25 @@ def test_fields_of_maps_turned_flattened_and_enlarged_are_how_far_a_nan_reaches(
 @given(modules(kinds=PLAIN + TURNED + WHOLE))
 def test_fields_behind_views_of_the_whole_map_are_how_far_a_nan_reaches(example: Example) -> None:
     check(example)
+
+
+@SETTINGS
+@given(modules(kinds=(*PLAIN, "gate", "statistics")))
+def test_without_gates_fields_are_those_of_the_network_without_them(example: Example) -> None:
+    def field(module: nn.Module, *, gates: bool) -> Field | Unknown | None:
+        tape = record(module, torch.zeros(example.input_shape))
+        return receptive_fields(tape, gates=gates).get(tape.outputs[0].number)
+
+    assert isinstance(example.module, nn.Sequential)
+    bare = nn.Sequential(*(nn.Identity() if _is_gate(step) else step for step in example.module))
+    without, never = field(example.module, gates=False), field(bare, gates=True)
+    assert isinstance(without, Field)
+    assert isinstance(never, Field)
+    assert [interval[:3] for interval in without.largest] == [interval[:3] for interval in never.largest]
+    assert (without.dims, without.exact) == (never.dims, never.exact)
+    event(f"{sum(map(_is_gate, example.module))} gates")
+
+
+def _is_gate(step: nn.Module) -> bool:
+    norms = (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+    return isinstance(step, Gate) or (isinstance(step, norms) and not getattr(step, "track_running_stats", False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -71,6 +72,16 @@ def test_the_diagram_is_svg_and_can_go_to_a_file(run: Run, tmp_path: Path) -> No
     assert run("show", "resnet18", "--diagram", "--out", file).out == ""
     assert file.read_text(encoding="utf-8").strip() == shown.strip()
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_page_is_one_offline_file(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    assert run("show", "resnet18", "--as", "html", "--out", file).code == 0
+    page = file.read_text(encoding="utf-8")
+    assert "<svg" in page and "Deep Residual Learning" in page and "11,689,512" in page
+    addresses = set(re.findall(r"""(?:src|href)=["']([^"']+)""", page))
+    assert addresses == {convatlas.card("resnet18").paper.url}  # a link to read, nothing that is fetched
+    assert run("show", "torch.nn:ReLU", "--input", "3,8,8", "--as", "html").out.startswith("<!doctype html>")
 
 
 def test_the_input_s_size_and_the_batch(run: Run) -> None:

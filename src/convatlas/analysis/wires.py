@@ -136,8 +136,9 @@ def _lanes(before: Mapping[int, Sequence[int]], column: Mapping[int, int]) -> tu
     runs: list[_Run] = []
     for n, sources in before.items():
         for s in sources:
-            if wanted := dict.fromkeys(range(column[s] + 1, column[n]), (False, s)):
-                runs.append(_Run(s, n, grid.take(wanted, (lane[n], lane[s]))))
+            between: dict[int, tuple[bool, int]] = dict.fromkeys(range(column[s] + 1, column[n]), (False, s))
+            if between:
+                runs.append(_Run(s, n, grid.take(between, (lane[n], lane[s]))))
             else:
                 beside = grid.cells.get((lane[n], column[s]))
                 arrives = lane[s] != lane[n] and beside is not None and grid.cells.get((lane[s], column[n])) is None

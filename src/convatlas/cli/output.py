@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -29,16 +28,14 @@ def put(text: str, out: Path | None = None) -> None:
     if out is None:
         print(text)
         return
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    from convatlas.report.page import replaced
+
     try:
-        partial.write_text(text if text.endswith("\n") else f"{text}\n", encoding="utf-8")
-        partial.replace(out)
+        replaced(out, text if text.endswith("\n") else f"{text}\n")
     except OSError as error:
         raise ConvAtlasError(
             f"{out} cannot be written: {error.strerror}.", remedy="Give a file in a folder of yours."
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def put_json(value: Any, out: Path | None = None) -> None:
@@ -97,7 +94,7 @@ def tables_text(tables: Sequence[Any]) -> list[str]:
     width = None if sys.stdout.isatty() else 1000
     found: list[str] = []
     for given in tables:
-        shown = Table(title=given.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for i, heading in enumerate(given.header):
             is_prose = heading == "why"
             shown.add_column(
@@ -108,7 +105,7 @@ def tables_text(tables: Sequence[Any]) -> list[str]:
         console = Console(file=io.StringIO(), width=width, force_terminal=sys.stdout.isatty())
         console.print(shown)
         text = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
-        found.append("\n".join([text, *(textwrap.fill(note, 110) for note in given.notes)]) + "\n")
+        found.append("\n".join([given.title, text, *(textwrap.fill(note, 110) for note in given.notes)]) + "\n")
     return found
 
 

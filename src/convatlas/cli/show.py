@@ -20,6 +20,7 @@ class Form(enum.StrEnum):
     markdown = "markdown"
     html = "html"
     card = "card"
+    lecture = "lecture"
 
 
 class By(enum.StrEnum):
@@ -67,8 +68,23 @@ def show(
         str | None,
         typer.Option("--budget", metavar="SIZE", help="Memory to train in, as 8G: the largest batch that fits."),
     ] = None,
-    form: Annotated[Form, typer.Option("--as", help="How to show it; card needs no computation.")] = Form.text,
-    diagram: Annotated[bool, typer.Option("--diagram", help="An SVG picture of its blocks instead.")] = False,
+    form: Annotated[
+        Form, typer.Option("--as", help="How to show it; card needs no computation, lecture is the slides' list.")
+    ] = Form.text,
+    effective: Annotated[
+        bool,
+        typer.Option(
+            "--effective",
+            help="Receptive fields of the stages instead, also as measured by gradients; runs the network.",
+        ),
+    ] = False,
+    weights: Annotated[
+        str | None, typer.Option("--weights", metavar="FILE_OR_TAG", help="For --effective; else as initialised.")
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option("--image", metavar="FILE", help="A photo to draw the fields of --effective on.")
+    ] = None,
+    diagram: Annotated[bool, typer.Option("--diagram", help="As an SVG picture.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write to a file instead of stdout.")
     ] = None,
@@ -77,6 +93,14 @@ def show(
     """Show what a network costs and sees: its blocks with shapes, parameters, mult-adds, memory, receptive fields; and its card."""
     if form is Form.card:
         show_card(name, out, json=json)
+        return
+    if form is Form.lecture:
+        from convatlas.studies.lecture_notation import as_lecture
+
+        put(as_lecture(name), out)
+        return
+    if effective:
+        show_fields(name, size, weights, image, form, out, diagram=diagram, json=json)
         return
     found = analysis(name, size, batch=batch, training_batch=training_batch, optimizer=optimizer)
     if diagram:
@@ -127,6 +151,39 @@ def analysis(name: str, size: list[str] | None, *, batch: int, training_batch: i
     for note in found.notes:
         say(f"note: {note}")
     return found
+
+
+def show_fields(
+    name: str,
+    size: list[str] | None,
+    weights: str | None,
+    image: Path | None,
+    form: Form,
+    out: Path | None,
+    *,
+    diagram: bool,
+    json: bool,
+) -> None:
+    """What the stages can see and what they make use of."""
+    from convatlas.analysis import tables
+    from convatlas.jobs.analyse import parse_input
+    from convatlas.jobs.fields import fields
+
+    if size is not None and len(size) > 1:
+        raise ConvAtlasError("effective fields are of one image;", remedy="give --input once.")
+    found = fields(name, parse_input(size[0])[0] if size else None, weights=weights, image=image)
+    if diagram:
+        put(found.picture(), out)
+    elif json:
+        put_json(found.to_json(), out)
+    elif form is Form.markdown:
+        put(tables.markdown(found.table()), out)
+    elif form is Form.html:
+        from convatlas.report.network import network_page
+
+        put(network_page(found.name, [vars(found.table())], found.picture(), card_of(name, as_json=True)), out)
+    else:
+        put("\n".join(tables_text([found.table()])), out)
 
 
 def show_card(name: str, out: Path | None, *, json: bool) -> None:

@@ -119,7 +119,7 @@ def environment() -> jinja2.Environment:
 
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=lambda name: name != "page.css",
+        autoescape=lambda name: not (name or "").endswith(".css"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=False,
     )

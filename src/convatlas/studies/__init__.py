@@ -1,1 +1,1 @@
-"""The lecture's figures, as data with their sources; what is computed or drawn from them stands elsewhere."""
+"""What the lecture and its sources claim: as data, and computed from the networks themselves. What is drawn from it stands elsewhere."""

@@ -60,28 +60,45 @@ class _Follower:
     def __init__(self, tape: Tape, gates: Gates) -> None:
         self.tape = tape
         self.gates = gates
+        self.fields: Fields = {}
+        self.written: dict[int, list[int]] = {}  # by storage: values made by writing there that changed what is seen
+        self.first: dict[int, int] = {}  # by value made in place: the first of the same tensor
+        if not tape.inputs:
+            return
         image = tape.inputs[0]
         start = tuple(pixels(side) for side in image.shape[2:])
         places = (ALIKE, ALIKE, *range(len(start)))[: len(image.shape)]
-        self.fields: Fields = {image.number: Field(start, start, places)}
-        # By storage: writes in place that changed what is seen there, each by the value made.
-        self.written: dict[int, list[int]] = {}
+        self.fields[image.number] = Field(start, start, places)
 
     def follow(self) -> Fields:
         fields = self.fields
         for op in self.tape.ops:
             seen = [(value, fields[value.number]) for value in op.reads if value.number in fields]
-            if not seen:
-                continue
             rule, in_place = _rule_of(op.func)
-            results = self._results(op, rule, seen)
+            if not seen and not in_place:
+                continue
+            results = self._results(op, rule, seen) if seen else [None] * len(op.makes)
             for made, found in zip(op.makes, results, strict=False):
                 field = None if isinstance(found, Field) and found.empty else found
                 if field is not None:
                     fields[made.number] = field
-                if in_place and field is not fields.get(op.args[0].number):
-                    self.written.setdefault(made.storage, []).append(made.number)
+                if in_place:
+                    before: int = op.args[0].number if op.func._opname.endswith("_") else made.number  # or `out=`
+                    self.first[made.number] = self.first.get(before, before)
+                    if before == made.number or field is not fields.get(before):
+                        self.written.setdefault(made.storage, []).append(made.number)
+        if self.written:
+            self._forget_what_was_written_over()
         return fields
+
+    def _forget_what_was_written_over(self) -> None:
+        """A value whose memory was written through another view is not one value but several; nobody can say which one is meant."""
+        first = self.first
+        for op in self.tape.ops:
+            for value in (*op.reads, *op.makes):
+                for number in self.written.get(value.storage, ()):
+                    if number > value.number and first[number] != first.get(value.number, value.number):
+                        self.fields[value.number] = Unknown(f"{op.kind}: its memory is written through another view")
 
     def _results(self, op: Op, rule: Rule | None, seen: list[tuple[Value, Field | Unknown]]) -> Sequence[Found]:
         reads: Sequence[Value] = op.reads
@@ -115,10 +132,10 @@ class _Follower:
 
 @cache
 def _rule_of(func: Any) -> tuple[Rule | None, bool]:
-    """Of one of torch's operations, and whether it works in place."""
+    """Of one of torch's operations, and whether it writes to memory that was there before."""
     in_place = bool(func._schema.is_mutable)
-    if in_place and not func._opname.endswith("_"):
-        return None, True  # `out=`
+    if any(argument.is_out for argument in func._schema.arguments):
+        return None, True
     name = func._opname.removesuffix("_") if func.namespace == "aten" else str(func)
     if name in ("max", "min") and func._overloadname == "other":
         return pointwise, False

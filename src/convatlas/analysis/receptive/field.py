@@ -13,7 +13,10 @@ Axis = tuple[Interval, ...]  # an interval for each of the image's axes, height 
 
 
 class Field(NamedTuple):
-    """What the units of a map see of the image: along the longest paths and along the shortest."""
+    """What the units of a map see of the image: along the longest paths and along the shortest.
+
+    Where units at one place see unequally much, as the channels of a concatenation may, it is what they see together.
+    """
 
     largest: Axis
     smallest: Axis

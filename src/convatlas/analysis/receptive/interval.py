@@ -148,7 +148,9 @@ def transposed(seen: Interval, kernel: int, stride: int, padding: int, dilation:
     first, last, sure = seen.first, seen.last, seen.sure
     if low > 0 or high < units - 1 or not all(map(used, range(units))):
         first, last, sure = _outermost(seen, low, high)
-    clips = seen.clips and not stride % dilation  # otherwise a unit's taps leave gaps
+    clips = (
+        seen.clips and not stride % dilation and all(reads)
+    )  # otherwise taps leave gaps, or units between them see nothing
     if out - 1 + padding - (kernel - 1) * dilation > (units - 1) * stride and not _ends(seen, units):
         clips = False  # some units lie outside the map
     return Interval(step, lows, highs, first, last, seen.exact, clips, sure)

@@ -102,21 +102,25 @@ def normalised(op: Op, seen: Seen, gates: Gates) -> Result:
             own = Field(everything.largest, field.smallest, field.places)
     else:
         own = everything  # of one place: its channels
-    return [own, *(_statistics(op, made, everything) for made in op.makes[1:])]
+    if not dims:  # those of training, handed on
+        return [own, *[None] * (len(op.makes) - 1)]
+    return [own, *(_statistics(made, everything) for made in op.makes[1:])]
 
 
 def _batch_statistics(op: Op) -> bool:
     """Whether a batch norm takes them from this batch, as instance norm does, which is one with images for channels."""
-    if op.kind.endswith("no_training"):
+    if op.kind.endswith(("no_training", "no_update")):
         return False
     if op.kind.endswith("no_stats"):
         return True
     return bool(argument(op, "training", argument(op, "train", True)))
 
 
-def _statistics(op: Op, made: Value, everything: Field) -> Field | Unknown:
+def _statistics(made: Value, everything: Field) -> Field | Unknown:
+    if len(made.shape) == len(everything.places):
+        return everything
     if any(axes(tag) for tag in everything.places):
-        return Unknown(f"the statistics of {op.kind}")
+        return Unknown("the statistics of a norm are read")
     return everything._replace(places=(MIXED,) * len(made.shape))
 
 
@@ -136,6 +140,5 @@ RULES: dict[str, Rule] = {
     **each(_ATTENTION, attended),
     **each("native_layer_norm native_group_norm native_batch_norm cudnn_batch_norm", normalised),
     **each("miopen_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training", normalised),
-    **each("_batch_norm_with_update _batch_norm_no_update batch_norm layer_norm rms_norm", normalised),
-    **each("_fused_rms_norm group_norm instance_norm", normalised),
+    **each("_batch_norm_with_update _batch_norm_no_update _fused_rms_norm", normalised),
 }

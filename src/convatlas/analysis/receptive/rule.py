@@ -46,7 +46,12 @@ def pointwise(op: Op, seen: Seen, gates: Gates) -> Result:
 def product(op: Op, seen: Seen, gates: Gates) -> Result:
     """A product or a quotient: one of the factors may be a gate."""
     both = pointwise(op, seen, gates)
-    if len(seen) == 1 or not isinstance(both, Field) or not any(interval.fixed for interval in both.largest):
+    if (
+        len(seen) == 1
+        or (gates.count and gates.met)
+        or not isinstance(both, Field)
+        or not any(interval.fixed for interval in both.largest)
+    ):
         return both
     ungated = unite(_spread(op, seen), gates=False)
     gates.met = gates.met or ungated != both

@@ -91,16 +91,16 @@ def tiled(op: Op, seen: Seen, gates: Gates) -> Result:
 def selected(op: Op, seen: Seen, gates: Gates) -> Result:
     """`select(value, dim, index)`; `unbind(value, dim)` makes all of them."""
     value, field = seen[0]
-    dim = (op.args[1] if len(op.args) > 1 else 0) % len(value.shape)
+    dim = argument(op, "dim") % len(value.shape)
     indices = range(len(op.makes)) if op.kind == "aten.unbind" else [argument(op, "index") % value.shape[dim]]
     return [_at(field, dim, index) for index in indices]
 
 
-def _at(field: Field, dim: int, index: int) -> Field | Unknown:
+def _at(field: Field, dim: int, index: int) -> Field:
     field = fused(field, dim)
     tag = field.places[dim]
-    if isinstance(tag, tuple):
-        return Unknown("a unit is taken out of several axes merged into one")
+    if isinstance(tag, tuple):  # a place of a flattened map
+        field = whole(field, [dim], sure=False)
     field = along(field, dim, lambda interval: interval.alone(index))
     field = field.bound() if tag == MIXED else field
     return field._replace(places=field.places[:dim] + field.places[dim + 1 :])
@@ -108,29 +108,28 @@ def _at(field: Field, dim: int, index: int) -> Field | Unknown:
 
 def sliced(op: Op, seen: Seen, gates: Gates) -> Result:
     value, field = seen[0]
-    given = dict(enumerate(op.args))
-    dim = given.get(1, 0) % len(value.shape)
-    start = given.get(2) or 0
+    dim = argument(op, "dim") % len(value.shape)
+    start = argument(op, "start") or 0
     start = min(max(start + value.shape[dim] if start < 0 else start, 0), value.shape[dim])
-    return _part(field, value, dim, start, given.get(4, 1), op.makes[0].shape[dim])
+    return _part(field, value, dim, start, argument(op, "step"), op.makes[0].shape[dim])
 
 
 def split(op: Op, seen: Seen, gates: Gates) -> Result:
     value, field = seen[0]
-    dim = (op.args[2] if len(op.args) > 2 else op.kwargs.get("dim", 0)) % len(value.shape)
+    dim = argument(op, "dim") % len(value.shape)
     starts = [sum(made.shape[dim] for made in op.makes[:i]) for i in range(len(op.makes))]
     return [_part(field, value, dim, start, 1, made.shape[dim]) for start, made in zip(starts, op.makes, strict=True)]
 
 
-def _part(field: Field, value: Value, dim: int, start: int, step: int, count: int) -> Field | Unknown:
+def _part(field: Field, value: Value, dim: int, start: int, step: int, count: int) -> Field:
     field = fused(field, dim)
     tag, units = field.places[dim], value.shape[dim]
     if (count == units and step == 1) or tag == ALIKE:
         return field
     if tag == MIXED:
         return field.bound()
-    if isinstance(tag, tuple):
-        return Unknown("a part is taken of several axes merged into one")
+    if isinstance(tag, tuple):  # places of a flattened map
+        return whole(field, [dim], sure=False)._replace(places=retagged(field.places, dim, MIXED))
     return along(field, dim, lambda interval: window(interval, 1, step, -start, 1, units, count))
 
 
@@ -172,7 +171,7 @@ def turned(op: Op, seen: Seen, gates: Gates) -> Result:
 
 def rolled(op: Op, seen: Seen, gates: Gates) -> Result:
     value, field = seen[0]
-    dims = op.args[2] if len(op.args) > 2 and op.args[2] else range(len(value.shape))
+    dims = argument(op, "dims") or range(len(value.shape))
     if any(axes(field.places[dim]) for dim in dims):
         return Unknown("a map is rolled along an axis of the image")
     return field
@@ -181,23 +180,27 @@ def rolled(op: Op, seen: Seen, gates: Gates) -> Result:
 def joined(op: Op, seen: Seen, gates: Gates) -> Result:
     """`cat`, and `stack`, which makes the dimension first."""
     made = op.makes[0]
-    dim = (op.args[1] if len(op.args) > 1 else op.kwargs.get("dim", 0)) % len(made.shape)
-    pieces: list[tuple[Value, Field | None]] = []
+    dim = argument(op, "dim") % len(made.shape)
+    pieces: list[tuple[Value, Field | None]] = []  # the field of what depends on the image
     known = {value.number: field for value, field in seen}
-    for value in op.args[0]:
+    for value in argument(op, "tensors"):
         field = known.get(value.number)
         if field is not None and op.kind == "aten.stack":
             field = field._replace(places=(*field.places[:dim], ALIKE, *field.places[dim:]))
+        if field is not None:
+            field = fused(field, dim)
+            if isinstance(field.places[dim], tuple):  # places of a flattened map beside others, as tokens are
+                field = whole(field, [dim])._replace(places=retagged(field.places, dim, MIXED))
         if field is not None or value.elements or len(value.shape) > 1:
             pieces.append((value, field))
     if any(field is not None and axes(field.places[dim]) for _, field in pieces):
         return _side_by_side(pieces, dim)
     fields = [field for _, field in pieces if field is not None]
     united = unite(fields)
-    unlike = len(fields) < len(pieces) or any(field[:2] != fields[0][:2] for field in fields)
-    if unlike and isinstance(united, Field):
-        return united._replace(places=retagged(united.places, dim, MIXED))
-    return united
+    if isinstance(united, Unknown):
+        return united
+    unlike = len(fields) < len(pieces) or any(field[:2] != united[:2] for field in fields)
+    return united._replace(places=retagged(united.places, dim, MIXED)) if unlike else united
 
 
 def _side_by_side(pieces: Sequence[tuple[Value, Field | None]], dim: int) -> Field | Unknown:
@@ -206,10 +209,7 @@ def _side_by_side(pieces: Sequence[tuple[Value, Field | None]], dim: int) -> Fie
     fields: list[Field] = []
     for value, field in pieces:
         if field is not None:
-            field = fused(field, dim)
-            if isinstance(field.places[dim], tuple):
-                return Unknown("several axes merged into one are joined")
-            if field.places[dim] == ALIKE:
+            if not axes(field.places[dim]):
                 return Unknown("unlike maps are laid side by side along an axis of the image")
             own = value.shape[dim]
             fields.append(along(field, dim, lambda interval, p=begin, n=own: window(interval, 1, 1, p, 1, n, units)))
@@ -217,11 +217,9 @@ def _side_by_side(pieces: Sequence[tuple[Value, Field | None]], dim: int) -> Fie
     if len({tuple(interval[:3] for interval in (*field.largest, *field.smallest)) for field in fields}) > 1:
         return Unknown("unlike maps are laid side by side along an axis of the image")
     united = unite(fields)
-    if len(fields) > 1 and isinstance(
-        united, Field
-    ):  # where one ends and the next begins the borders' rule does not hold
-        return along(united, dim, lambda interval: interval._replace(clips=False))
-    return united
+    if len(pieces) == 1 or isinstance(united, Unknown):
+        return united
+    return along(united, dim, lambda interval: interval._replace(clips=False))  # the pieces' ends are no borders
 
 
 def indexed(op: Op, seen: Seen, gates: Gates) -> Result:
