@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from convatlas import zoo
 from convatlas.analysis import words
-from convatlas.analysis.boxes import boxes
+from convatlas.analysis.boxes import _in_order, boxes
 from convatlas.analysis.diagram import WIDTH, diagram
 from convatlas.analysis.folding import fold
 from convatlas.analysis.outline import Outline, links, outline
@@ -385,3 +385,22 @@ def test_numbers_are_written_as_in_papers(value: int, told: str) -> None:
 )
 def test_classes_are_told_in_words(kind: str, told: str) -> None:
     assert words.of_class(kind) == told
+
+
+class Asserting(nn.Module):
+    """Ends in an operation that makes nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + 1
+        torch._assert_async(torch.ones((), device=x.device))
+        return y
+
+
+def test_an_operation_that_makes_nothing_is_drawn_over() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Asserting(), nn.Conv2d(4, 4, 1))
+    assert diagram(record(model, torch.empty(1, 3, 8, 8, device="meta"))).startswith("<svg")
+
+
+def test_nodes_come_after_those_that_they_read_in_the_order_given_where_that_does() -> None:
+    assert list(_in_order({0: [], 1: [0], 2: [1, 3], 3: [0], 4: [2]})) == [0, 1, 3, 2, 4]
+    assert list(_in_order({0: [], 2: [0], 1: [0], 3: [1, 2]})) == [0, 2, 1, 3]

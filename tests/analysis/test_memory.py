@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.checkpoint import checkpoint
 
 from convatlas import zoo
 from convatlas.analysis.memory import forward_peak, largest_batch, training_memory
@@ -158,6 +160,109 @@ def test_parameters_that_require_no_gradient_count_as_frozen() -> None:
     model[0].requires_grad_(False)
     found = training_memory(record(model, torch.empty(2, 10), training=True))
     assert (found.trainable, found.saved) == (55, 4 * 20)
+
+
+class OneThing(nn.Module):
+    """A weight and whatever else is to be tried."""
+
+    kept: Tensor
+
+    def __init__(self, run: Callable[[Tensor, OneThing], Tensor], dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.run = run
+        self.weight = nn.Parameter(torch.ones(4, 6, 6, dtype=dtype))
+        self.register_buffer("kept", torch.ones(4, 6, 6, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x + self.weight, self)
+
+
+def without_gradient(x: Tensor, own: OneThing) -> Tensor:
+    with torch.no_grad():
+        factor = (x * own.weight).exp()
+        factor.clamp_(max=1)
+    return x * factor
+
+
+def clamped_without_gradient(x: Tensor, own: OneThing) -> Tensor:
+    y = x * own.kept
+    with torch.no_grad():
+        y.clamp_(max=1)
+    return y.exp()
+
+
+def written_in_parts(x: Tensor, own: OneThing) -> Tensor:
+    y = torch.zeros_like(x)
+    y[:, :2] = x[:, :2]
+    return y * own.kept * x
+
+
+def written_as_whole_numbers(x: Tensor, own: OneThing) -> Tensor:
+    return x * torch.zeros_like(x, dtype=torch.int64).copy_(x)
+
+
+ACTIVATIONS = ("elu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "mish", "relu", "relu6", "selu", "silu")
+THINGS: dict[str, Callable[[Tensor, Any], Tensor]] = {
+    **{f"{name}_": lambda x, _, name=name: getattr(F, name)(x * 2, inplace=True) for name in ACTIVATIONS},
+    **{name: lambda x, _, name=name: getattr(F, name)(x * 2) for name in ACTIVATIONS},
+    **{f"pow {e}": lambda x, _, e=e: x**e for e in (0, 1, 2, 0.5)},
+    **{f"dropout {p}": lambda x, _, p=p: F.dropout(x, p) for p in (0.0, 0.5, 1.0)},
+    "mul_ by a weight": lambda x, own: (x * 2).mul_(own.weight),
+    "mul_ by a buffer": lambda x, own: (x * 2).mul_(own.kept),
+    "mul by a mask": lambda x, own: x * (own.kept > 0),
+    "mul complex": lambda x, own: (torch.complex(x.float(), x.float()) * own.kept).abs(),
+    "batch norm": lambda x, own: F.batch_norm(x, None, None, own.weight[:, 0, 0], training=True),
+    "cosine": lambda x, own: F.cosine_similarity(x, own.weight),
+    "without gradient": without_gradient,
+    "clamped without gradient": clamped_without_gradient,
+    "written in parts": written_in_parts,
+    "written as whole numbers": written_as_whole_numbers,
+    "detached": lambda x, own: x.detach() * own.weight,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", THINGS)
+def test_what_one_operation_saves_is_what_autograd_keeps(name: str, dtype: torch.dtype) -> None:
+    """One after the other: what was learned of one must not be taken for another's. The second has another size."""
+    with torch.device("meta"):
+        model = OneThing(THINGS[name], dtype)
+        for batch in (2, 3):
+            images = torch.empty(batch, 4, 6, 6, dtype=dtype)
+            found = training_memory(record(model, images, training=True))
+            assert (found.saved, found.assumed) == (kept_by_autograd(model, images), ())
+
+
+class Exponential(torch.autograd.Function):
+    """With a backward pass of its own."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.exp()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * ctx.saved_tensors[0]
+
+
+@pytest.mark.parametrize(
+    ("run", "name"),
+    [
+        (lambda x, own: Exponential.apply(x) * own.kept, "Exponential"),
+        (lambda x, own: checkpoint(torch.exp, x, use_reentrant=True) * own.kept, "CheckpointFunction"),
+        (lambda x, own: checkpoint(torch.exp, x, use_reentrant=False) * own.kept, "checkpoint"),
+    ],
+    ids=["function", "reentrant", "checkpoint"],
+)
+@pytest.mark.filterwarnings("error")
+def test_what_has_its_own_backward_passes_gradients_on_and_is_named(run: Any, name: str) -> None:
+    found = training_memory(record(OneThing(run), torch.empty(2, 4, 6, 6), training=True))
+    assert found.assumed == (name,)
+    assert found.saved == 4 * 2 * 144  # what exp made; `kept` is a buffer
 
 
 class Odd(nn.Module):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from convatlas import catalogue, zoo
+from convatlas.analysis.analysis import analyse
 from convatlas.analysis.outline import outline
 from convatlas.analysis.rows import Row, Rows
 from convatlas.analysis.tape import Tape, record
@@ -56,3 +57,11 @@ def test_layers_say_what_is_trainable_and_what_is_a_buffer() -> None:
     assert [(row.parameters, row.trainable, row.buffers) for row in rows] == [(16, 4, 0), (8, 8, 9)]
     assert rows[0].input_shapes == ((1, 3, 5, 5),) and rows[0].output_shapes == ((1, 4, 5, 5),)
     assert rows[0].activation_bytes == 4 * 4 * 25
+
+
+def test_weights_of_a_layer_that_is_not_called_are_those_of_who_reads_them() -> None:
+    model = nn.MultiheadAttention(8, 2, batch_first=True)  # calls `out_proj` by its weights
+    x = torch.empty(1, 5, 8)
+    found = analyse(model, x, x, x)
+    assert [(row.path, row.parameters) for row in found.layers] == [("", 4 * 8 * 8 + 4 * 8)]
+    assert (found.unreached, found.notes) == (0, ())

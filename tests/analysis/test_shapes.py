@@ -113,6 +113,12 @@ def test_a_rule_answers_as_torch_does_or_not_at_all(case: tuple[Any, tuple[Any, 
         assert all(m == o for m, o, side in steps if side > 1)  # an axis of one place may have any
 
 
+def test_no_rule_answers_for_real_numbers() -> None:
+    x = torch.ones(2, 3)
+    assert outputs(torch.ops.aten.relu.default, (x,), {}) is None
+    assert outputs(torch.ops.aten.add.Tensor, (x, x.to("meta")), {}) is None
+
+
 def test_every_rule_answers_the_plain_case() -> None:
     x, weight, kept = (torch.empty(shape, device="meta") for shape in ((2, 4, 8, 8), (6, 4, 3, 3), (4,)))
     matrix = torch.empty(4, 4, device="meta")
@@ -153,3 +159,36 @@ def test_what_was_made_before_is_made_again_with_its_own_memory() -> None:
     model = nn.Sequential(nn.ReLU(), nn.ReLU(), nn.ReLU())
     values = [op.makes[0] for op in record(model, torch.empty(1, 3)).ops]
     assert len({value.storage for value in values}) == 3
+
+
+class Masking(nn.Module):
+    """Two masks of one shape, with another number of places."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.device("cpu"):
+            first, second = torch.tensor([True, False, False]), torch.tensor([True, True, False])
+        return x[first], x[second]
+
+
+def test_what_is_made_by_the_numbers_of_another_tensor_is_not_taken_from_the_last_time() -> None:
+    tape = record(Masking(), torch.empty(3, 2))
+    assert [value.shape for value in tape.outputs] == [(1, 2), (2, 2)]
+
+
+class Places(nn.Module):
+    """Works out places on the CPU and asks for one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.device("cpu"):
+            places = torch.arange(4.0)
+            return x * float((places + places).exp().sum())
+
+
+def test_a_network_may_ask_for_numbers_that_it_made_itself() -> None:
+    assert record(Places(), torch.empty(1, 4)).tensors == "meta"
+
+
+def test_in_place_no_matter_how_a_tensor_lies_in_memory_but_never_into_one_place_twice() -> None:
+    parts = torch.empty(2, 12, device="meta").chunk(4, 1)  # as the gates of an LSTM
+    assert outputs(torch.ops.aten.tanh_.default, (parts[1],), {}) is parts[1]
+    assert outputs(torch.ops.aten.tanh_.default, (torch.empty(2, 1, device="meta").expand(2, 3),), {}) is None

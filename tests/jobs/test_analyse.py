@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,7 @@ def test_numbers_that_are_not_finite_are_named() -> None:
 def test_what_the_pass_does_not_reach_is_counted_and_named() -> None:
     found = convatlas.analyse("googlenet_aux")
     assert found.unreached == found.whole.parameters - sum(row.parameters for row in found.layers) > 6 * 10**6
-    assert any("does not call" in note for note in found.notes)
+    assert any("does not use" in note for note in found.notes)
 
 
 class Forwardless(nn.Module):
@@ -147,6 +148,7 @@ MISFIT = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(5, 4, 3))
         (("resnet5O",), "unknown model 'resnet5O'; did you mean 'resnet50'?"),
         (("alexnet", (3, 20, 20)), "alexnet cannot run on 1×3×20×20"),
         (("resnet18", (224, 224)), "resnet18 takes one image; give its channels, height and width"),
+        (("resnet18", (224, 224, 3)), "224 channels cannot be meant; channels come first: 3,224,224"),
         (("resnet18", (3, 0, 224)), r"\(3, 0, 224\) is no size"),
         ((nn.Conv2d(3, 4, 3),), "Conv2d does not say what it takes; give the input's size"),
         ((nn.Conv2d(3, 4, 3), (4, 8, 8)), "Conv2d cannot run on 1×4×8×8: Conv2d cannot take 1×4×8×8"),
@@ -167,7 +169,9 @@ def test_bad_batches_and_optimizers() -> None:
         convatlas.analyse("lenet5", optimizer="lion")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("text", ["3,224,224", "3x224x224", "3×224×224"])
+@pytest.mark.parametrize(
+    "text", ["3,224,224", "3x224x224", "3×224×224", "3, 224, 224", "(3, 224, 224)", "[3,224,224,]", "3 224 224"]
+)
 def test_sizes_are_read(text: str) -> None:
     assert parse_input(text) == ((3, 224, 224), torch.float32)
     assert parse_input("77:int64") == ((77,), torch.int64)
@@ -196,6 +200,12 @@ def leaves():
 def number():
     return 4
 
+def sized(width):
+    return nn.Linear(width, width)
+
+def pair():
+    return build(), "transform"
+
 made = build()
 constant = 7
 """
@@ -221,6 +231,12 @@ def test_people_s_own_code_is_run_and_named(tmp_path: Path, capsys: pytest.Captu
         ("number", "number.. gave a int; it must return an nn.Module"),
         ("constant", "constant is a int; name a function"),
         ("absent", "has no 'absent'; it has build, broken, leaves, number"),
+        ("buidl", "has no 'buidl'; did you mean 'build'"),
+        (
+            "sized",
+            "missing 1 required positional argument: 'width'. It is called without arguments: name a function that",
+        ),
+        ("pair", "gave a tuple of Sequential, str; it must return an nn.Module and nothing else"),
     ],
 )
 def test_code_that_gives_no_network_is_named(tmp_path: Path, what: str, said: str) -> None:
@@ -230,10 +246,49 @@ def test_code_that_gives_no_network_is_named(tmp_path: Path, what: str, said: st
         build_users(f"{file}:{what}")
 
 
+def test_a_file_is_imported_as_its_own_code_would_be(tmp_path: Path) -> None:
+    package = tmp_path / "user_package" / "nets"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package.parent / "__init__.py").touch()
+    (package / "user_block.py").write_text("from torch import nn\nmake = nn.ReLU\n")
+    (package / "relative.py").write_text("from .user_block import make\ndef build(): return make()\n")
+    (package / "absolute.py").write_text("from user_package.nets.user_block import make as build\n")
+    (tmp_path / "user_sibling.py").write_text("from torch import nn\nmake = nn.ReLU\n")
+    (tmp_path / "with-dash.py").write_text("def build():\n    from user_sibling import make\n    return make()\n")
+    path, argv = list(sys.path), list(sys.argv)
+    for file in (package / "relative.py", package / "absolute.py", tmp_path / "with-dash.py"):
+        assert isinstance(build_users(f"{file}:build").model, nn.ReLU)
+    assert (sys.path, sys.argv) == (path, argv)
+
+
+def test_a_file_does_not_stand_in_for_a_module_of_its_name(tmp_path: Path) -> None:
+    before = sys.modules["random"]
+    (tmp_path / "random.py").write_text("from torch import nn\nbuild = nn.ReLU\n")
+    assert isinstance(build_users(f"{tmp_path / 'random.py'}:build").model, nn.ReLU)
+    assert sys.modules["random"] is before
+
+
+class Talking(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        print("passing", x.shape)
+        return x
+
+
+def test_what_a_network_prints_stays_off_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    convatlas.analyse(Talking(), (3, 8, 8))
+    printed = capsys.readouterr()
+    assert printed.out == "" and "passing" in printed.err
+
+
 def test_code_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("1 / 0")
+    (tmp_path / "script.py").write_text(
+        "import argparse\np = argparse.ArgumentParser()\np.add_argument('data')\np.parse_args()"
+    )
     for spec, said in {
         f"{tmp_path / 'bad.py'}:build": "failed: ZeroDivisionError",
+        f"{tmp_path / 'script.py'}:build": "ended the program; keep what a script does under",
         f"{tmp_path / 'absent.py'}:build": "there is no such file",
         "no_such_package.nets:build": "No module named 'no_such_package'",
         "json:not a name": "names no function",

@@ -42,7 +42,7 @@ class Analysis:
     blocks: tuple[Row, ...]
     stages: tuple[Row, ...]
     whole: Row
-    unreached: int  # parameters of modules that the forward pass does not call, in elements
+    unreached: int  # parameters that the forward pass does not use, in elements
     peak: Peak
     training: tuple[Freeze, ...]  # with nothing frozen, then with one stage more each time; empty if it cannot train
     training_batch: int
@@ -104,6 +104,8 @@ def analyse(
     are its stages; without them they are found. `training_batch` is the batch for which training memory is told, at least 2.
     Raises `UnrunnableError` where the network cannot run on these inputs.
     """
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model.module  # the same network; copies on several devices run it in threads
     with _without_collector():
         tape = record(model, *inputs)
         told = outline(tape, stages)
@@ -169,14 +171,13 @@ def _notes(model: nn.Module, tape: Tape) -> Iterator[str]:
             if wrong:
                 yield f"{name} holds {wrong:,} numbers that are not finite: costs do not depend on them, what it predicts does"
     called = {call.path for call in tape.calls}
-    idle = [
-        path
-        for path, module in model.named_modules()
-        if path not in called and next(module.parameters(False), None) is not None
-    ]
+    read = {value.number for op in tape.ops for value in op.reads}
+    holders = {name: name.rpartition(".")[0] for name, value in tape.state.items() if value.origin == "parameter"}
+    used = {path for name, path in holders.items() if path in called or tape.state[name].number in read}
+    idle = [path for path in dict.fromkeys(holders.values()) if path not in used]
     if idle:
         more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
-        yield f"modules with parameters that the pass does not call: {', '.join(idle[:3])}{more}"
+        yield f"modules with parameters that the pass does not use: {', '.join(idle[:3])}{more}"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ one; a fractal of thirty convolutions is at last described in words.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 
 from convatlas.analysis import words
 from convatlas.analysis.cost import total
@@ -98,6 +99,16 @@ def _growth(tape: Tape, of: Fold) -> str:
     return f"each reads {given(1) - given(0)} maps more"
 
 
+def _in_order(before: dict[int, list[int]]) -> dict[int, list[int]]:
+    """Each node after those that it reads: what was merged into one may have begun before another that it reads."""
+    done: set[int] = set()
+    for node, sources in before.items():
+        if not done.issuperset(sources):
+            return {i: before[i] for i in TopologicalSorter(before).static_order()}
+        done.add(node)
+    return before
+
+
 def _inside(tape: Tape, folded: Folded, of: Fold) -> tuple[Sketch, Placed | None, float]:
     """The sketch of a fold's first unit, as plain as it must be to fit; not placed if it never does."""
     come = [link for link in folded.links if link.target == of.first]
@@ -113,7 +124,7 @@ def _inside(tape: Tape, folded: Folded, of: Fold) -> tuple[Sketch, Placed | None
     tries += [separable(plain), without_widths(separable(plain))]
     drawn: list[tuple[float, Sketch, Placed]] = []
     for graph in tries:
-        before = {i: sorted(node.before) for i, node in graph.nodes.items()}
+        before = _in_order({i: sorted(node.before) for i, node in graph.nodes.items()})
         placed = place(before, lambda i, g=graph: node_width(g, i), INSIDE - 30)
         scale = min(1.0, INSIDE / max(placed.width, 1), TALL / max(placed.height, 1))
         if scale >= GOOD:

@@ -121,7 +121,8 @@ def _keeps_shape(tape: Tape, block: Block, active: frozenset[int]) -> bool:
     if kinds <= POOLING:
         return False
     reads = [v for i in block.ops for v in tape.ops[i].reads if v.number in active]
-    return bool(reads) and reads[0].shape == tape.ops[block.ops[-1]].makes[0].shape
+    makes = tape.ops[block.ops[-1]].makes
+    return bool(reads and makes) and reads[0].shape == makes[0].shape
 
 
 def _computes_op(op: Op) -> bool:

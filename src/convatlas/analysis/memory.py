@@ -70,7 +70,10 @@ class TrainingMemory:
     optimizer: int
     saved: int  # activations, the images included where the first layer is trained
     trainable: int  # parameters that are trained, in elements
-    assumed: tuple[str, ...] = ()  # kinds of operations that could not be asked; all they read and make counts as saved
+    assumed: tuple[
+        str, ...
+    ] = ()  # kinds of operations that could not be asked, of which all they read and make counts as saved, and what has a backward
+    # pass of its own, such as checkpointing, which counts as if it had not
 
     @property
     def total(self) -> int:
@@ -95,14 +98,14 @@ def training_memory(
     wanted = {value.number for value in trained.values()}
     if image_gradient:
         wanted |= {value.number for value in tape.inputs if value.dtype.is_floating_point}
-    saved, assumed = _saved_storages(tape, wanted)
+    saved, copied, assumed = _saved_storages(tape, wanted)
     gradients = sum(value.bytes_ for value in trained.values())
     return TrainingMemory(
         parameters=sum(value.bytes_ for value in parameters.values()),
         buffers=sum(value.bytes_ for value in tape.state.values() if value.origin == "buffer"),
         gradients=gradients,
         optimizer=STATES[optimizer] * gradients,
-        saved=sum(tape.storages[number].bytes_ for number in saved),
+        saved=sum(tape.storages[number].bytes_ for number in saved) + copied,
         trainable=sum(value.elements for value in trained.values()),
         assumed=tuple(sorted(assumed)),
     )
@@ -138,29 +141,40 @@ def largest_batch(bytes_of: Callable[[int], int], budget: int, *, smallest: int 
     return fits
 
 
-def _saved_storages(tape: Tape, wanted: set[int]) -> tuple[set[int], set[str]]:
-    """The memory that autograd keeps if the values numbered in `wanted` are to get a gradient, parameters and buffers apart."""
+def _saved_storages(tape: Tape, wanted: set[int]) -> tuple[set[int], int, set[str]]:
+    """The memory that autograd keeps if the values numbered in `wanted` are to get a gradient, parameters and buffers apart.
+
+    Besides storages of the tape, the bytes of copies that autograd makes for itself, and the operations that could not be asked.
+    """
     flowing = set(wanted)
     state = {value.storage for value in tape.state.values()}
     saved: set[int] = set()
+    copied = 0
     assumed: set[str] = set()
     for op in tape.ops:
         if not any(value.number in flowing for value in op.reads):
             continue
+        if not op.watched:  # what it writes into goes on having a gradient
+            moving = {value.storage for value in op.reads if value.number in flowing}
+            flowing |= {value.number for value in op.makes if op.func._schema.is_mutable and value.storage in moving}
+            continue
         given = list(_values((op.args, tuple(op.kwargs.values()))))
-        mask = tuple(value.number in flowing for value in given)
-        key = (op.func, mask, _form((op.args, tuple(op.kwargs.items()))))
-        if key not in _RULES:
-            _RULES[key] = _ask(op, mask)
-        rule = _RULES[key]
-        if rule.assumed:
-            assumed.add(op.kind.removeprefix("aten."))
+        written = {value.storage for value in op.reads[len(given) :] if value.number in flowing}  # through views
+        rule = _rule(op, given, tuple(value.number in flowing or value.storage in written for value in given))
+        if rule.assumed or op.own_backward:
+            assumed.add(op.own_backward or op.kind.removeprefix("aten."))
         kept = [given[i] for i in rule.given] + [op.makes[i] for i in rule.made if i < len(op.makes)]
         saved |= {value.storage for value in kept} - state
+        copied += rule.copied
         flowing |= {op.makes[i].number for i in rule.flowing if i < len(op.makes)}
         if op.func._schema.is_mutable:
-            flowing |= {value.number for value in op.makes}
-    return saved, assumed
+            flowing |= {value.number for value in op.makes if _has_gradient(value)}
+    return saved, copied, assumed
+
+
+def _has_gradient(value: Value) -> bool:
+    """Whether it can have one: what is written into whole numbers does not."""
+    return value.dtype.is_floating_point or value.dtype.is_complex
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +184,28 @@ class _Rule:
     given: tuple[int, ...]
     made: tuple[int, ...]
     flowing: tuple[int, ...]
+    copied: int = (
+        0  # bytes of what is neither: an activation in place is asked for what it wrote over, so that is copied before
+    )
     assumed: bool = False
 
 
-_RULES: dict[Any, _Rule] = {}  # by operation, what requires a gradient, and all arguments but sizes
+_RULES: dict[
+    Any, _Rule
+] = {}  # by operation, what requires a gradient, and all arguments but sizes; with sizes where something is copied
+
+
+def _rule(op: Op, given: Sequence[Value], mask: tuple[bool, ...]) -> _Rule:
+    key = (op.func, mask, _form((op.args, tuple(op.kwargs.items()))))
+    rule = _RULES.get(key)
+    if rule is None:
+        rule = _RULES[key] = _ask(op, mask)
+    if rule.copied:
+        sized = (*key, tuple(value.shape for value in given))
+        rule = _RULES.get(sized)
+        if rule is None:
+            rule = _RULES[sized] = _ask(op, mask)
+    return rule
 
 
 class _Quick(TorchDispatchMode):
@@ -198,10 +230,10 @@ def _ask(op: Op, mask: Sequence[bool]) -> _Rule:
         given.append(leaf + 0 if needs and op.func._schema.is_mutable else leaf)  # a leaf cannot be written into
         return given[-1]
 
-    kept: list[int] = []
+    kept: dict[int, int] = {}  # bytes by address
 
     def keep(saved: Tensor) -> Tensor:
-        kept.append(_address(saved))
+        kept[_address(saved)] = saved.untyped_storage().nbytes()
         return saved
 
     try:
@@ -213,10 +245,12 @@ def _ask(op: Op, mask: Sequence[bool]) -> _Rule:
         every = tuple(range(len(op.makes)))
         return _Rule(tuple(range(len(mask))), every, every, assumed=True)
     made = [x for x in (output if isinstance(output, tuple | list) else (output,)) if isinstance(x, Tensor)]
+    named = {_address(x) for x in (*given, *made)}
     return _Rule(
         tuple(i for i, x in enumerate(given) if _address(x) in kept),
         tuple(i for i, x in enumerate(made) if _address(x) in kept),
         tuple(i for i, x in enumerate(made) if x.requires_grad),
+        copied=sum(bytes_ for address, bytes_ in kept.items() if address not in named),
     )
 
 
@@ -241,7 +275,7 @@ def _replaced(tree: Any, tensor: Callable[[Value], Tensor]) -> Any:
 def _form(tree: Any) -> Any:
     """What of the arguments may decide what is saved: all but sizes."""
     if isinstance(tree, Value):
-        return "tensor"
+        return tree.dtype
     if isinstance(tree, tuple | list):
         return tuple(_form(x) for x in tree)
     return "number" if isinstance(tree, int | float) and not isinstance(tree, bool) else str(tree)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from convatlas.analysis.cost import Cost, cost
 from convatlas.analysis.depth import depths
@@ -53,9 +54,6 @@ class Rows:
         self.made = [[value for value in op.makes if not _is_view(op, value)] for op in tape.ops]
         self.depths = depths(tape)
         self.fields, self.without_gates = with_and_without_gates(tape)
-        self._state: dict[str, list[str]] = {}  # names of parameters and buffers by the module that holds them
-        for name in tape.state:
-            self._state.setdefault(name.rpartition(".")[0], []).append(name)
         self._own: dict[int, list[int]] = {}
         for i, op in enumerate(tape.ops):
             self._own.setdefault(op.call, []).append(i)
@@ -75,16 +73,32 @@ class Rows:
         found = [
             (path, indices, [op for i in indices for op in self._own.get(i, ())]) for path, indices in calls.items()
         ]
+        state = self._state_by_path(calls)
         last = 0
         placed: list[tuple[int, str, list[int], list[int]]] = []
         for path, indices, ops in found:
-            if ops or path in self._state:
+            if ops or path in state:
                 last = ops[0] if ops else last
                 placed.append((last, path, indices, ops))
         for _, path, indices, ops in sorted(placed, key=lambda entry: entry[0]):
             first, final = self.tape.calls[indices[0]], self.tape.calls[indices[-1]]
-            names = self._state.get(path, ())
+            names = state.get(path, ())
             yield self._row(path, first.kind, len(indices), ops, names, first.inputs, final.outputs)
+
+    def _state_by_path(self, called: Mapping[str, Any]) -> dict[str, list[str]]:
+        """Names of parameters and buffers by the module that holds them or, where that is not called, that reads them first.
+
+        Attention does so with the weights of its last layer.
+        """
+        readers: dict[int, str] = {}
+        for op in self.tape.ops:
+            for value in op.reads:
+                readers.setdefault(value.number, self.tape.calls[op.call].path)
+        found: dict[str, list[str]] = {}
+        for name, value in self.tape.state.items():
+            holder = name.rpartition(".")[0]
+            found.setdefault(holder if holder in called else readers.get(value.number, holder), []).append(name)
+        return found
 
     def blocks(self, outline: Outline) -> list[Row]:
         """In the order in which they ran."""

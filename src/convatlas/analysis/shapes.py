@@ -26,9 +26,9 @@ def outputs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor 
         return None
     tensors = [x for arg in args for x in (arg if isinstance(arg, list | tuple) else (arg,)) if isinstance(x, Tensor)]
     dtype = tensors[0].dtype
-    if not dtype.is_floating_point or any(x.dtype != dtype for x in tensors):
-        return None
-    if rule is not _matrices and not all(
+    if not dtype.is_floating_point or any(x.dtype != dtype or not x.is_meta for x in tensors):
+        return None  # what a network makes on the CPU holds numbers that it may ask for
+    if rule not in (_matrices, _in_place) and not all(
         _is_in_order(x) if rule is _convolution else x.is_contiguous() for x in tensors
     ):
         return None
@@ -37,7 +37,11 @@ def outputs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor 
         return None
     if rule is _in_place:
         return args[0]
-    dtypes = (dtype, torch.int64) if rule in (_max_pool, _adaptive_max_pool) else (dtype,) * len(shapes)
+    dtypes = (dtype,) * len(shapes)
+    if rule in (_max_pool, _adaptive_max_pool):
+        dtypes = (dtype, torch.int64)
+    elif rule is _batch_norm and dtype.itemsize < 4:
+        dtypes = (dtype, torch.float32, torch.float32)  # statistics are kept in the type in which sums are made
     made = tuple(torch.empty(tuple(s), dtype=d, device="meta") for s, d in zip(shapes, dtypes, strict=True))
     return made[0] if len(func._schema.returns) == 1 else made
 
@@ -66,6 +70,8 @@ def _broadcast(a: Tensor, b: Any, *_: Any) -> Sequence[Shape] | None:
 
 def _in_place(x: Tensor, *others: Any) -> Sequence[Shape] | None:
     """On `meta` there is nothing to write: the tensor is what is made, if all others have its shape."""
+    if any(step == 0 and side > 1 for step, side in zip(x.stride(), x.shape, strict=True)):
+        return None  # several places in one: torch refuses
     return (x.shape,) if all(not isinstance(y, Tensor) or y.shape == x.shape for y in others) else None
 
 
@@ -221,6 +227,7 @@ RULES: dict[Any, Rule] = {
         (
             aten.relu_.default,
             aten.sigmoid_.default,
+            aten.tanh_.default,
             aten.silu_.default,
             aten.hardswish_.default,
             aten.hardtanh_.default,

@@ -125,7 +125,7 @@ def training(found: Analysis) -> Table:
         notes=(
             "Saved activations are those that autograd keeps for the backward pass; scratch memory of kernels and the gradients of "
             "activations come on top.",
-            *([f"Assumed to save all they touch: {', '.join(assumed)}."] if assumed else []),
+            *([f"Not known to save less than all they touch: {', '.join(assumed)}."] if assumed else []),
         ),
     )
 

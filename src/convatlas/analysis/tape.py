@@ -8,9 +8,12 @@ called, operations where they are executed, so functional calls, shared modules 
 from __future__ import annotations
 
 import logging
+import sys
+import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal
@@ -22,7 +25,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from convatlas.analysis.lending import left_as_it_was
 from convatlas.analysis.shapes import outputs
+from convatlas.analysis.watched import own_backward
 
 Tensors = Literal["meta", "fake", "real"]
 Origin = Literal["input", "parameter", "buffer", "constant", "made"]
@@ -62,6 +67,8 @@ class Op:
     reads: tuple[Value, ...]
     makes: tuple[Value, ...]
     function: Any = None  # the function of torch that Python called and that ran this: F.linear, which takes several
+    watched: bool = True  # by autograd, if the pass is to be trained: not what the network runs under `torch.no_grad()`
+    own_backward: str = ""  # in training: the network's own `autograd.Function` that ran this, or "checkpoint"
 
     @property
     def kind(self) -> str:
@@ -115,7 +122,8 @@ def record(model: nn.Module, *inputs: Any, training: bool = False, **named_input
     Tensors of the inputs give shapes and dtypes alone, unless only real tensors will do. Where the network cannot run, `UnrunnableError`
     names the last module that finished, the one that failed and the shapes it was given.
     """
-    failures: list[tuple[_Recorder, Exception]] = []
+    _refuse_what_cannot_be_seen(model)
+    failures: list[tuple[_Recorder, BaseException]] = []
     attempts: tuple[tuple[Tensors, Callable[[], Any]], ...] = (
         ("meta", nullcontext),
         ("fake", _fake_mode),
@@ -126,12 +134,49 @@ def record(model: nn.Module, *inputs: Any, training: bool = False, **named_input
     for tensors, context in attempts:
         recorder = _Recorder(model, tensors)
         try:
-            with _left_as_it_was(model, training), torch.random.fork_rng(devices=[]), context() as mode:
+            with (
+                left_as_it_was(model, training),
+                _unwarned(),
+                torch.inference_mode(False),  # in which operations come unresolved
+                torch.set_grad_enabled(training),  # to see where the network turns them off
+                _uncompiled(),
+                context() as mode,
+            ):
                 return recorder.run(mode, inputs, named_inputs, training=training)
-        except Exception as error:  # whatever the network's own code raises, as the assertions on sizes do
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # whatever the network's own code raises, as the assertions on sizes do
             failures.append((recorder, error))
     recorder, error = failures[-1]
     raise UnrunnableError(recorder.where_it_stopped(error)) from error
+
+
+def _refuse_what_cannot_be_seen(model: nn.Module) -> None:
+    for path, module in model.named_modules():
+        which = f"{path} ({type(module).__name__})" if path else type(module).__name__
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UnrunnableError(
+                f"{which} is TorchScript, which hides its operations: give the module it was made from"
+            )
+        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            if nn.parameter.is_lazy(tensor):
+                raise UnrunnableError(
+                    f"{which} has no {name} yet: run the network on an example once, which initialises it"
+                )
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Without what checkpointing says of a pass in which no tensor requires a gradient."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "None of the inputs have requires_grad")
+        yield
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """What `torch.compile` was applied to runs as it was written, where the compiler has been imported at all."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 @contextmanager
@@ -146,24 +191,6 @@ def _fake_mode() -> Iterator[Any]:
             yield mode
     finally:
         log.setLevel(level)
-
-
-@contextmanager
-def _left_as_it_was(model: nn.Module, training: bool) -> Iterator[None]:
-    """The model in training or evaluation mode, every attribute of every module given back afterwards.
-
-    A network may keep what it made, as detectors keep their anchors: a tensor without memory must not wait there for the next call.
-    """
-    attributes = [(module.__dict__, dict(module.__dict__)) for module in model.modules()]
-    contents = [(x, x.copy()) for _, own in attributes for x in own.values() if isinstance(x, dict | list)]
-    model.train(training)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for changed, before in (*attributes, *contents):
-            changed.clear()
-            changed.update(before) if isinstance(changed, dict) else changed.extend(before)
 
 
 class _Reference(weakref.ref):
@@ -196,12 +223,15 @@ class _Recorder(TorchDispatchMode):
         self._count = 0
         self._known: dict[Any, Any] = {}  # what operations made, to make the like again without asking torch
         self.function: Any = None  # of torch's, running
+        self._thread = threading.get_ident()
+        self._elsewhere = ""  # a module that was called in another thread, whose operations are not seen here
 
     def run(self, mode: Any, inputs: Sequence[Any], named: Mapping[str, Any], *, training: bool) -> Tape:
         convert = {"meta": _as_meta, "fake": mode and mode.from_tensor, "real": lambda tensor: tensor}[self.tensors]
+        self._training = training
         own = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         trainable = frozenset(name for name, p in self.model.named_parameters() if p.requires_grad)
-        converted = {name: self._lent(name, tensor, convert, training) for name, tensor in own.items()}
+        converted = {name: self._lent(tensor, convert) for name, tensor in own.items()}
         state = {
             name: self._new(tensor, "parameter" if isinstance(own[name], nn.Parameter) else "buffer", name)
             for name, tensor in converted.items()
@@ -220,6 +250,8 @@ class _Recorder(TorchDispatchMode):
         finally:
             for hook in hooks:
                 hook.remove()
+        if self._elsewhere:
+            raise RuntimeError(f"{self._elsewhere} runs in a thread of its own, which cannot be recorded")
         returned = self._current(output)
         storages = tuple(
             Storage(size, born, freed if freed >= 0 else len(self.ops)) for size, born, freed, _ in self._storages
@@ -236,10 +268,16 @@ class _Recorder(TorchDispatchMode):
             training=training,
         )
 
-    def _lent(self, name: str, tensor: Tensor, convert: Callable[[Tensor], Tensor], training: bool) -> Tensor:
-        """What stands for a parameter or a buffer; training writes into buffers, so they are copied where they hold real numbers."""
-        is_written = training and self.tensors == "real" and not isinstance(tensor, nn.Parameter)
-        return tensor.clone() if is_written else convert(tensor)
+    def _lent(self, tensor: Tensor, convert: Callable[[Tensor], Tensor]) -> Tensor:
+        """What stands for a parameter or a buffer, which a network may write into: real numbers are copied."""
+        lent = convert(tensor)
+        if lent is tensor and self.tensors == "real":
+            return lent.detach().clone()
+        if (
+            self._training and tensor.requires_grad
+        ):  # as in a training step: products are taken to pieces by what requires one
+            return lent.detach().requires_grad_()
+        return lent
 
     def _in_every_place(self, own: Mapping[str, Tensor], converted: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """By each name of a tensor that several modules hold, and by one of the names of a module.
@@ -257,9 +295,10 @@ class _Recorder(TorchDispatchMode):
         }
         return {name: stand_ins[id(tensor)] for name, tensor in tensors.items()}
 
-    def where_it_stopped(self, error: Exception) -> str:
+    def where_it_stopped(self, error: BaseException) -> str:
         """The last module that finished, the innermost that did not, and what it was given."""
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        said = str(error) if isinstance(error, Exception) else ""
+        reason = (said or type(error).__name__).splitlines()[0].rstrip(".")
         stopped = next((call for call in reversed(self.calls) if not call.finished), None)
         if stopped is None:
             return f"{type(self.model).__name__} cannot run on this input: {reason}"
@@ -274,12 +313,17 @@ class _Recorder(TorchDispatchMode):
         for path, module in self.model.named_modules():
 
             def before(module: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
+                if threading.get_ident() != self._thread:
+                    self._elsewhere = path
+                    return
                 parent = self._running[-1] if self._running else -1
                 self._running.append(len(self.calls))
                 given = self._current((args, kwargs))
                 self.calls.append(Call(path, type(module).__name__, parent, given))
 
             def after(module: nn.Module, args: Any, output: Any) -> None:
+                if threading.get_ident() != self._thread:
+                    return
                 call = self.calls[self._running.pop()]
                 call.outputs, call.finished = self._current(output), True
 
@@ -288,6 +332,11 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():  # the network's own, which leaves composite operations whole
+            with self:
+                made = func.decompose(*args, **kwargs)
+            if made is not NotImplemented:
+                return made
         seen: list[Tensor] = []
         key: list[Any] = [func]
         noted, noted_named = self._note(args, seen, key), {}
@@ -298,7 +347,7 @@ class _Recorder(TorchDispatchMode):
         if self._written:  # what was written into the same memory under another name since
             later = (self._written.get(value.storage) for value in reads)
             reads += [new for value, new in zip(reads, later, strict=True) if new and new.number > value.number]
-        output = self._output(func, args, kwargs, tuple(key)) if self.tensors == "meta" else func(*args, **kwargs)
+        output = self._output(func, args, kwargs, tuple(key), seen) if self.tensors == "meta" else func(*args, **kwargs)
         tensors = list(_tensors(output))
         makes = tuple(self._new(x, "made") for x in tensors)
         if func._schema.is_mutable:
@@ -308,11 +357,15 @@ class _Recorder(TorchDispatchMode):
                 self._written[value.storage] = value
                 makes += () if is_output else (value,)
         call = self._running[-1] if self._running else 0
-        self.ops.append(Op(func, call, noted, noted_named, tuple(reads), makes, self.function))
+        own = own_backward() if self._training else ""
+        watched = bool(own) or not self._training or torch.is_grad_enabled()
+        self.ops.append(Op(func, call, noted, noted_named, tuple(reads), makes, self.function, watched, own))
         return output
 
-    def _output(self, func: Any, args: Any, kwargs: Any, key: tuple[Any, ...]) -> Any:
+    def _output(self, func: Any, args: Any, kwargs: Any, key: tuple[Any, ...], seen: list[Tensor]) -> Any:
         """What the operation makes: like the last time if the same was asked, else by our rules, else by torch's."""
+        if any(not x.is_meta for x in seen):  # the form may depend on its numbers, as with a mask
+            return func(*args, **kwargs)
         try:
             known = self._known.get(key)
         except TypeError:  # an argument that cannot be looked up
@@ -325,7 +378,7 @@ class _Recorder(TorchDispatchMode):
             output = func(*args, **kwargs)
         if _makes_anew(func):
             made = output if isinstance(output, tuple) else (output,)
-            if all(isinstance(x, Tensor) and x.device.type == "meta" for x in made):
+            if all(isinstance(x, Tensor) and x.is_meta and x.layout == torch.strided for x in made):
                 self._known[key] = tuple((x.shape, x.stride(), x.dtype) for x in made)
         return output
 
@@ -333,7 +386,7 @@ class _Recorder(TorchDispatchMode):
         """An argument with a Value where there is a tensor; tensors are added to `seen`, what decides the output's form to `key`."""
         if isinstance(x, Tensor):
             seen.append(x)
-            key += (x.shape, x.stride(), x.dtype, x.device)
+            key += (x.shape, x.stride() if x.layout == torch.strided else x.layout, x.dtype)
             return self._value(x)
         if isinstance(x, list | tuple):
             key.append(len(x))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -58,12 +60,21 @@ def analyse(
         name = name or model
         if ":" in model:
             model = build_users(model).model
+        elif model.endswith(".py"):
+            raise ConvAtlasError(
+                f"{model} names no function;", remedy=f"write {model}:function, one that returns a network."
+            )
         else:
             network = catalogue.find(model)
             sizes = sizes or [network.input_size]
             if len(sizes) != 1 or len(sizes[0]) != 3:
                 raise ConvAtlasError(
                     f"{model} takes one image;", remedy="give its channels, height and width, as 3,224,224."
+                )
+            if sizes[0][0] > 16 and sizes[0][2] <= 4:
+                sides = ",".join(map(str, (sizes[0][2], *sizes[0][:2])))
+                raise ConvAtlasError(
+                    f"{sizes[0][0]} channels cannot be meant;", remedy=f"channels come first: {sides}."
                 )
             model = zoo.skeleton(model, num_classes=network.num_classes, in_channels=sizes[0][0])
             stages = stage_paths(model)
@@ -82,25 +93,37 @@ def analyse(
     device = _device(model)
     inputs = [_input((batch, *size), dtype, device) for size, dtype in zip(sizes, each, strict=True)]
     try:
-        return analyse_module(
-            model, *inputs, name=name, stages=stages, training_batch=training_batch, optimizer=optimizer
-        )
+        with contextlib.redirect_stdout(sys.stderr):  # what the network itself prints
+            return analyse_module(
+                model, *inputs, name=name, stages=stages, training_batch=training_batch, optimizer=optimizer
+            )
     except UnrunnableError as error:
         given = " and ".join("×".join(map(str, x.shape)) for x in inputs)
         raise ConvAtlasError(
             f"{name or type(model).__name__} cannot run on {given}: {error}.",
-            remedy="Give the size it was made for with input_size or --input.",
+            remedy="Give the size it was made for, without the batch, with input_size or --input."
+            if isinstance(error.__cause__, Exception)
+            else "",  # refused without a try: the message says what to do
         ) from error
+
+
+def _module_name(path: Path) -> str:
+    """That of a file of a package as the package's own code would import it; one that nobody else has for others."""
+    parts, folder = [path.stem], path.resolve().parent
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return ".".join(parts) if len(parts) > 1 else f"_users_{path.stem}"  # a random.py must not stand in for Python's
 
 
 def parse_input(text: str) -> tuple[tuple[int, ...], torch.dtype]:
     """Size and type of an input written as `3,224,224` or `77:int64`."""
-    sides, _, kind = text.replace("x", ",").replace("×", ",").partition(":")
+    sides, _, kind = text.partition(":")
     dtype = getattr(torch, kind or "float32", None)
     if not isinstance(dtype, torch.dtype):
         raise ConvAtlasError(f"{kind!r} is no type of numbers;", remedy="write one of torch's, as 77:int64.")
     try:
-        return tuple(int(side) for side in sides.split(",")), dtype
+        return tuple(int(side) for side in re.split(r"\s*[,x×]\s*|\s+", sides.strip("()[] ").rstrip(","))), dtype
     except ValueError:
         raise ConvAtlasError(f"{text!r} is no size;", remedy="write 3,224,224: channels, height, width.") from None
 
@@ -151,14 +174,14 @@ def build_users(spec: str) -> Built:
         raise ConvAtlasError(
             f"{spec!r} names no function;", remedy="write module:function, as my_nets:build or nets/mine.py:build."
         )
-    with contextlib.redirect_stdout(sys.stderr), _current_folder():
+    with contextlib.redirect_stdout(sys.stderr), _as_if_run_here(where):
         module = _imported(where)
         found = getattr(module, name, None)
         if found is None:
             offered = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-            raise ConvAtlasError(
-                f"{where} has no {name!r};", remedy=f"it has {', '.join(offered[:10]) or 'no functions'}."
-            )
+            near = difflib.get_close_matches(name, offered, n=1)
+            has = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(offered[:10]) or 'no functions'}."
+            raise ConvAtlasError(f"{where} has no {name!r};", remedy=has)
         source = getattr(module, "__file__", where)
         if isinstance(found, nn.Module):
             return Built(model=found, ran=f"imported {source}")
@@ -169,11 +192,17 @@ def build_users(spec: str) -> Built:
         try:
             model = found()
         except (Exception, SystemExit) as error:
-            raise ConvAtlasError(
-                f"{spec}() failed: {type(error).__name__}: {error}.", remedy="It is called without arguments."
-            ) from error
+            said = str(error).rstrip(".")
+            remedy = "Make it work without a GPU and without arguments; random weights will do."
+            if isinstance(error, TypeError) and "argument" in said:
+                remedy = f"It is called without arguments: name a function that calls {name} with those it needs."
+            raise ConvAtlasError(f"{spec}() failed: {type(error).__name__}: {said}.", remedy=remedy) from error
     if not isinstance(model, nn.Module):
-        raise ConvAtlasError(f"{spec}() gave a {type(model).__name__};", remedy="it must return an nn.Module.")
+        several = model if isinstance(model, tuple | list) else ()
+        held = f" of {', '.join(type(x).__name__ for x in several[:5])}" if several else ""
+        raise ConvAtlasError(
+            f"{spec}() gave a {type(model).__name__}{held};", remedy="it must return an nn.Module and nothing else."
+        )
     return Built(model=model, ran=f"imported {source} and ran {name}()")
 
 
@@ -185,11 +214,14 @@ def _imported(where: str) -> ModuleType:
                 raise ConvAtlasError(
                     f"{where}: there is no such file.", remedy="Check the path, or name an importable module."
                 )
-            spec = importlib.util.spec_from_file_location(path.stem, path)
+            name = _module_name(path)
+            if "." in name:
+                return importlib.import_module(name)
+            spec = importlib.util.spec_from_file_location(name, path)
             if spec is None or spec.loader is None:
                 raise ConvAtlasError(f"{where} cannot be imported.", remedy="It must be a Python file.")
             module = importlib.util.module_from_spec(spec)
-            sys.modules[path.stem] = module  # dataclasses and pickles in it look themselves up
+            sys.modules[name] = module  # dataclasses and pickles in it look themselves up
             spec.loader.exec_module(module)
             return module
         return importlib.import_module(where)
@@ -198,21 +230,38 @@ def _imported(where: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise ConvAtlasError(
             f"{where} cannot be imported: {error}.",
-            remedy="Run from the folder that holds it, or give the path of the file.",
+            remedy="Run from the folder that holds it, or install what it imports."
+            if path.suffix == ".py"
+            else "Run from the folder that holds it, or give the path of the file, which ends in .py.",
         ) from error
-    except (Exception, SystemExit) as error:
+    except SystemExit as error:
         raise ConvAtlasError(
-            f"importing {where} failed: {type(error).__name__}: {error}.", remedy="Its own code must run first."
+            f"importing {where} ended the program;",
+            remedy='keep what a script does under `if __name__ == "__main__":`.',
+        ) from error
+    except Exception as error:
+        raise ConvAtlasError(
+            f"importing {where} failed: {type(error).__name__}: {str(error).rstrip('.')}.",
+            remedy=f"Run `python {where}` to see why."
+            if path.suffix == ".py"
+            else f"Try `python -c 'import {where}'`.",
         ) from error
 
 
 @contextlib.contextmanager
-def _current_folder() -> Iterator[None]:
-    """The current folder on the import path, as `python -m` has it."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+def _as_if_run_here(where: str) -> Iterator[None]:
+    """With the current folder on the import path, as `python -m` has it, the folder of a file or its package too, and no arguments."""
+    folders = [str(Path.cwd())]
+    path = Path(where)
+    if path.suffix == ".py":
+        folders.insert(0, str(path.resolve().parents[_module_name(path).count(".")]))
+    argv = sys.argv
+    sys.argv = [where]  # a script that reads its arguments must not read ours
+    sys.path[:0] = folders
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(here)
+        sys.argv = argv
+        for folder in folders:
+            with contextlib.suppress(ValueError):
+                sys.path.remove(folder)

@@ -1,0 +1,103 @@
+"""A network lent for a recorded pass, and given back as it was: modes, attributes, what these hold, and random numbers.
+
+A network may keep what it made, as detectors keep their anchors: a tensor without memory must not wait there for the next call. It may
+also count its calls, or draw random numbers of Python, NumPy or generators of its own.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# What attributes hold is followed, but not into these, which do not change or are no part of the network
+_CLOSED = (Tensor, type, str, bytes, int, float, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
+_UNSET = object()
+_MOST = 100_000  # things looked at: a network may hold on to a program
+
+
+@contextmanager
+def left_as_it_was(model: nn.Module, training: bool) -> Iterator[None]:
+    """The model in training or evaluation mode while this lasts."""
+    before = list(_contents(model))
+    generators = [(x, x.get_state()) for x, _ in before if isinstance(x, torch.Generator)]
+    numpy: Any = sys.modules.get("numpy")  # whoever draws with it has imported it
+    python_state, numpy_state = random.getstate(), numpy and numpy.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model.train(training)
+            yield
+    finally:
+        for found, content in before:
+            _give_back(found, content)
+        for generator, state in generators:
+            generator.set_state(state)
+        random.setstate(python_state)
+        if numpy:
+            numpy.random.set_state(numpy_state)
+
+
+def _contents(model: nn.Module) -> Iterator[tuple[Any, Any]]:
+    """Each container that the network's attributes lead to, with a copy of what is in it: attributes of objects are in dictionaries."""
+    waiting: list[Any] = [module.__dict__ for module in model.modules()]
+    for kind in {kind for module in model.modules() for kind in type(module).__mro__}:
+        if kind.__module__.partition(".")[0] not in ("torch", "builtins"):  # caches that all modules of a class share
+            waiting += [x for x in vars(kind).values() if isinstance(x, dict | list | set | deque)]
+    seen: set[int] = set()
+    while waiting and len(seen) < _MOST:
+        found = waiting.pop()
+        if id(found) in seen or isinstance(found, _CLOSED):
+            continue
+        seen.add(id(found))
+        if isinstance(found, dict):
+            yield found, dict(found)
+            waiting += found.values()
+        elif isinstance(found, list | deque | set):
+            yield found, list(found)
+            waiting += found
+        elif isinstance(found, tuple | frozenset):
+            waiting += found
+        elif isinstance(found, torch.Generator):
+            yield found, None
+        else:
+            if type(found).__dictoffset__ and not type(found).__module__.startswith("torch."):
+                waiting.append(object.__getattribute__(found, "__dict__"))
+            every = {name: getattr(found, name, _UNSET) for name in _slots(found)}
+            slots = {name: value for name, value in every.items() if value is not _UNSET}
+            if slots:
+                yield found, slots
+                waiting += slots.values()
+
+
+def _slots(found: Any) -> list[str]:
+    """The attributes of a plain object that are in no dictionary."""
+    names = [getattr(kind, "__slots__", ()) for kind in type(found).__mro__ if kind.__module__ != "builtins"]
+    each = [name for group in names for name in ((group,) if isinstance(group, str) else group)]
+    return [name for name in each if not name.startswith("__")]
+
+
+def _give_back(found: Any, content: Any) -> None:
+    """What was in a container, where that has changed."""
+    if isinstance(found, dict):
+        if list(found) != list(content) or any(found[key] is not value for key, value in content.items()):
+            found.clear()
+            found.update(content)
+    elif isinstance(found, list | deque):
+        if len(found) != len(content) or any(a is not b for a, b in zip(found, content, strict=True)):
+            found.clear()
+            found.extend(content)
+    elif isinstance(found, set):
+        if len(found) != len(content) or not all(x in found for x in content):
+            found.clear()
+            found.update(content)
+    elif isinstance(content, dict):
+        for name, value in content.items():
+            if getattr(found, name, None) is not value:
+                object.__setattr__(found, name, value)
