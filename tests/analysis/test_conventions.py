@@ -17,7 +17,8 @@ from torch.nn.utils import prune
 from convatlas import catalogue, zoo
 from convatlas.analysis.conventions import CONVENTIONS
 from convatlas.analysis.cost import cost, total
-from convatlas.analysis.tape import Tape, record
+from convatlas.analysis.record import record
+from convatlas.analysis.tape import Tape
 from peers import peer
 
 Ask = Callable[[nn.Module, tuple[int, ...]], float]

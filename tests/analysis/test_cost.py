@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from convatlas import catalogue, zoo
 from convatlas.analysis import cost
 from convatlas.analysis.cost import total
-from convatlas.analysis.tape import record
+from convatlas.analysis.record import record
 
 QUICK = (
     "lenet5",

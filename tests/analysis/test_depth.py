@@ -8,7 +8,7 @@ from torch import nn
 
 from convatlas import zoo
 from convatlas.analysis.depth import depths
-from convatlas.analysis.tape import record
+from convatlas.analysis.record import record
 from convatlas.cards import card
 
 

@@ -21,8 +21,9 @@ from convatlas.analysis.boxes import _in_order, boxes
 from convatlas.analysis.diagram import WIDTH, diagram
 from convatlas.analysis.folding import fold
 from convatlas.analysis.outline import Outline, links, outline
+from convatlas.analysis.record import record
 from convatlas.analysis.svg import shortened, text_width
-from convatlas.analysis.tape import Tape, record
+from convatlas.analysis.tape import Tape
 from convatlas.analysis.wires import place
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from convatlas.analysis.analysis import analyse
 from convatlas.analysis.cost import total
-from convatlas.analysis.tape import UnrunnableError, record
+from convatlas.analysis.record import UnrunnableError, record
 
 
 class Notes:

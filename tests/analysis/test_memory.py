@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from convatlas import zoo
 from convatlas.analysis.memory import forward_peak, largest_batch, training_memory
-from convatlas.analysis.tape import record
+from convatlas.analysis.record import record
 
 QUICK = (
     "lenet5",

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from convatlas import zoo
 from convatlas.analysis.outline import Outline, links, outline
-from convatlas.analysis.tape import Tape, record
+from convatlas.analysis.record import record
+from convatlas.analysis.tape import Tape
 
 QUICK = ("lenet5", "alexnet", "vgg11", "googlenet", "resnet18", "preresnet110_cifar", "densenet121", "nasnet_a_mobile")
 QUICK += ("fractalnet20_cifar", "mobilenet_v1_025", "mobilenet_v2", "mobilenet_v3_small", "se_resnet18", "nin_imagenet")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from convatlas.analysis.cost import total
-from convatlas.analysis.tape import record
+from convatlas.analysis.record import record
 
 NAMES = (Path(__file__).parent / "peer_models.txt").read_text().split()
 QUICK = [f"torchvision/{name}" for name in ("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet")]

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from convatlas.analysis.analysis import analyse
 from convatlas.analysis.cost import cost
 from convatlas.analysis.memory import training_memory
-from convatlas.analysis.tape import record
+from convatlas.analysis.record import record
 
 EXAMPLES = int(os.environ.get("CONVATLAS_EXAMPLES", "500"))
 SETTINGS = settings(

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from convatlas import zoo
 from convatlas.analysis.receptive import Field, Unknown, receptive_fields, with_and_without_gates
 from convatlas.analysis.receptive.interval import pixels
-from convatlas.analysis.tape import record
+from convatlas.analysis.record import record
 
 FAMILIES = {  # a network of each family, the cuts to look at, and a side large enough that borders do not hide the field
     "lenet5_modern": (("stem", "stage1", "stage2"), 48),

@@ -11,7 +11,7 @@ from reach import differences, is_seen, reached
 from torch import nn
 
 from convatlas.analysis.receptive import Field, Unknown, receptive_fields
-from convatlas.analysis.tape import record
+from convatlas.analysis.record import record
 
 EXAMPLES = int(os.environ.get("CONVATLAS_EXAMPLES", "150"))
 SETTINGS = settings(

@@ -9,8 +9,9 @@ from torch import nn
 from convatlas import catalogue, zoo
 from convatlas.analysis.analysis import analyse
 from convatlas.analysis.outline import outline
+from convatlas.analysis.record import record
 from convatlas.analysis.rows import Row, Rows
-from convatlas.analysis.tape import Tape, record
+from convatlas.analysis.tape import Tape
 
 QUICK = ("lenet5", "alexnet", "vgg11", "googlenet", "resnet50", "densenet121", "fractalnet20_cifar", "se_resnet50")
 QUICK += ("mobilenet_v3_small", "nasnet_a_mobile", "preresnet110_cifar", "nin_imagenet")

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from convatlas.analysis.record import record
 from convatlas.analysis.shapes import RULES, outputs
-from convatlas.analysis.tape import record
 from tiny import python
 
 SIDES = st.integers(1, 9)
@@ -146,7 +146,7 @@ def test_every_rule_answers_the_plain_case() -> None:
 
 def test_a_network_is_recorded_without_torch_s_compiler() -> None:
     script = (
-        "import sys, torch; from convatlas import zoo; from convatlas.analysis.tape import record\n"
+        "import sys, torch; from convatlas import zoo; from convatlas.analysis.record import record\n"
         "for name in ('resnet18', 'densenet_40_12_cifar', 'mobilenet_v2', 'vgg11', 'fractalnet20_cifar'):\n"
         "    size, _ = zoo.native(name); record(zoo.build(name), torch.empty(1, *size), training=True)\n"
         "print('torch._dynamo' in sys.modules, 'sympy' in sys.modules)"

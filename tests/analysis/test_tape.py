@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convatlas import zoo
-from convatlas.analysis.tape import Tape, UnrunnableError, Value, record
+from convatlas.analysis.record import UnrunnableError, record
+from convatlas.analysis.tape import Tape, Value
 
 
 def kinds(tape: Tape) -> list[str]:

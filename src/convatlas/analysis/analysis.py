@@ -16,8 +16,9 @@ from convatlas.analysis.conventions import CONVENTIONS, Count
 from convatlas.analysis.diagram import diagram
 from convatlas.analysis.memory import Optimizer, Peak, TrainingMemory, forward_peak, largest_batch, training_memory
 from convatlas.analysis.outline import Outline, outline
+from convatlas.analysis.record import UnrunnableError, record
 from convatlas.analysis.rows import Row, Rows
-from convatlas.analysis.tape import Tape, UnrunnableError, record
+from convatlas.analysis.tape import Tape
 
 
 @dataclass(frozen=True, kw_only=True)

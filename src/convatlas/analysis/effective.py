@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from convatlas.analysis.receptive import Field, Unknown, receptive_fields
-from convatlas.analysis.tape import Tape, record
+from convatlas.analysis.record import record
+from convatlas.analysis.tape import Tape
 from convatlas.errors import ConvAtlasError
 
 MASS = 0.9545

@@ -21,7 +21,7 @@ from convatlas import catalogue, zoo
 from convatlas.analysis.analysis import Analysis
 from convatlas.analysis.analysis import analyse as analyse_module
 from convatlas.analysis.memory import STATES, Optimizer
-from convatlas.analysis.tape import UnrunnableError
+from convatlas.analysis.record import UnrunnableError
 from convatlas.errors import ConvAtlasError
 
 Size = Sequence[int]

@@ -17,7 +17,8 @@ from torch import nn
 from convatlas import catalogue, zoo
 from convatlas.analysis.analysis import Analysis, analyse
 from convatlas.analysis.cost import cost
-from convatlas.analysis.tape import Op, Tape, record
+from convatlas.analysis.record import record
+from convatlas.analysis.tape import Op, Tape
 
 Kind = Literal["conv", "pool", "norm", "fc"]
 BYTES = 4  # of a number in float32
