@@ -64,10 +64,13 @@ def arguments(draw: st.DrawFn, func: Any) -> tuple[Any, ...]:
     if name == "mm":
         n, m, k = draw(SIDES), draw(SIDES), draw(SIDES)
         return tuple(draw(nearly(shape).flatmap(tensors)) for shape in ((n, k), (k, m)))
-    if name in ("max_pool2d_with_indices", "avg_pool2d"):
-        shape = draw(st.one_of(SHAPES, st.tuples(SIDES, SIDES, SIDES, SIDES)))
+    if name in ("max_pool2d_with_indices", "avg_pool2d", "avg_pool3d"):
+        axes = 3 if name == "avg_pool3d" else 2
+        shape = draw(st.one_of(SHAPES, st.lists(SIDES, min_size=axes + 2, max_size=axes + 2).map(tuple)))
+        sizes = st.sampled_from((1, axes))
         pair = [
-            draw(st.lists(st.integers(low, high), min_size=1, max_size=2)) for low, high in ((1, 4), (1, 4), (0, 2))
+            draw(sizes.flatmap(lambda n, low=low, high=high: st.lists(st.integers(low, high), min_size=n, max_size=n)))
+            for low, high in ((1, 4), (1, 4), (0, 2))
         ]
         dilation = [draw(st.lists(st.integers(1, 2), min_size=1, max_size=2))] if name.startswith("max") else []
         stride = draw(st.sampled_from([pair[1], []]))
@@ -129,6 +132,7 @@ def test_every_rule_answers_the_plain_case() -> None:
         "mm": (matrix, matrix),
         "max_pool2d_with_indices": (x, [3, 3], [2, 2], [1, 1]),
         "avg_pool2d": (x, [2, 2]),
+        "avg_pool3d": (x[None], [2, 2, 2]),
         "_adaptive_avg_pool2d": (x, [1, 1]),
         "adaptive_max_pool2d": (x, [1, 1]),
         "cat": ([x, x], 1),

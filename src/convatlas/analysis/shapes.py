@@ -8,6 +8,7 @@ else with None: then, and wherever shapes do not fit, torch's own kernel runs an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -127,15 +128,15 @@ def _max_pool(
 
 
 def _average_pool(
-    x: Tensor, kernel: Shape, stride: Shape = (), padding: Shape = (0,), ceil: bool = False, *_: Any
+    x: Tensor, kernel: Shape, stride: Shape = (), padding: Shape = (0,), ceil: bool = False, *_: Any, axes: int = 2
 ) -> Sequence[Shape] | None:
-    return _pool(x, kernel, stride, padding, (1,), ceil=ceil)
+    return _pool(x, kernel, stride, padding, (1,), ceil=ceil, axes=axes)
 
 
 def _pool(
-    x: Tensor, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, *, ceil: bool
+    x: Tensor, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, *, ceil: bool, axes: int = 2
 ) -> Sequence[Shape] | None:
-    if x.dim() != 4 or 2 * max(padding) > min(kernel):
+    if x.dim() != axes + 2 or 2 * max(padding) > min(kernel):
         return None
     sides = _windows(x.shape[2:], kernel, stride or kernel, padding, dilation, ceil=ceil)
     return None if sides is None else ((*x.shape[:2], *sides),)
@@ -219,6 +220,7 @@ RULES: dict[Any, Rule] = {
     aten.convolution.default: _convolution,
     aten.max_pool2d_with_indices.default: _max_pool,
     aten.avg_pool2d.default: _average_pool,
+    aten.avg_pool3d.default: partial(_average_pool, axes=3),
     aten._adaptive_avg_pool2d.default: _adaptive_pool,
     aten.adaptive_max_pool2d.default: _adaptive_max_pool,
     aten.addmm.default: _matrices,

@@ -104,4 +104,6 @@ class _NoInitialisation(TorchFunctionMode):
     _DRAWS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_})
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if func in self._DRAWS else func(*args, **(kwargs or {}))
+        if func in self._DRAWS or getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
