@@ -136,7 +136,7 @@ def _average_pool(
 def _pool(
     x: Tensor, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, *, ceil: bool, axes: int = 2
 ) -> Sequence[Shape] | None:
-    if x.dim() != axes + 2 or 2 * max(padding) > min(kernel):
+    if x.dim() != axes + 2 or 2 * max(padding) > min(kernel) or (axes == 3 and min(x.shape[2:]) < max(kernel)):
         return None
     sides = _windows(x.shape[2:], kernel, stride or kernel, padding, dilation, ceil=ceil)
     return None if sides is None else ((*x.shape[:2], *sides),)
