@@ -23,7 +23,8 @@ def depth_of(name: str) -> int:
 OTHERWISE = {  # where papers count differently: by family, what they count less what is on the longest path
     "lenet": 1,  # the output layer, distances to fixed codes: no weights are learned there
     "wrn": 2,  # 6 n + 4 counts the projections of the shortcuts, which lie beside the longest path
-    "fractalnet": -1,  # the classifier is not counted
+    "fractalnet34": 0,
+    "fractalnet": -1,  # of those for CIFAR the classifier is not counted
     "densenet264": -1,  # 1 + 2 (6 + 12 + 64 + 48) + 3 + 1 is 265
 }
 QUICK = (

@@ -124,6 +124,17 @@ def test_counts_equal_the_published_ones(name: str, facts: dict[str, dict[str, A
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", zoo.variants())
+def test_a_skeleton_has_the_network_s_shapes_and_no_memory(name: str) -> None:
+    with torch.device("meta"):
+        whole = zoo.build(name)
+    bare = zoo.skeleton(name)
+    assert {key: tensor.shape for key, tensor in bare.state_dict().items()} == {
+        key: tensor.shape for key, tensor in whole.state_dict().items()
+    }
+    assert all(tensor.is_meta for tensor in (*bare.parameters(), *bare.buffers()))
+
+
 def test_the_catalogue_is_what_the_zoo_computes() -> None:
     assert catalogue.compute() == list(catalogue.networks().values())
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from convatlas.analysis import tables
 from convatlas.analysis.conventions import CONVENTIONS, Count
 from convatlas.analysis.diagram import diagram
+from convatlas.analysis.lending import held
 from convatlas.analysis.memory import Optimizer, Peak, TrainingMemory, forward_peak, largest_batch, training_memory
 from convatlas.analysis.outline import Outline, outline
 from convatlas.analysis.record import UnrunnableError, record
@@ -166,7 +167,7 @@ def _notes(model: nn.Module, tape: Tape) -> Iterator[str]:
     """What people should know before they trust the figures."""
     if tape.tensors == "real":
         yield "the network decides by the values of its input: these are the figures of one input, others may take another way"
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+    for name, tensor in (pair for kind in held(model) for pair in kind.items()):
         if tensor.is_floating_point() and tensor.device.type != "meta" and not torch.isfinite(tensor.detach().sum()):
             wrong = int((~torch.isfinite(tensor.detach())).sum())
             if wrong:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 from torch.utils.flop_counter import flop_registry
 
@@ -127,8 +128,18 @@ def total(ops: Iterable[Op]) -> Cost:
     return sum((cost(op) for op in ops), Cost())
 
 
+_KNOWN: WeakKeyDictionary[Op, Cost] = WeakKeyDictionary()  # everybody asks, and an operation's cost does not change
+
+
 def cost(op: Op) -> Cost:
     """What one operation costs."""
+    found = _KNOWN.get(op)
+    if found is None:
+        found = _KNOWN[op] = _cost(op)
+    return found
+
+
+def _cost(op: Op) -> Cost:
     kind = op.kind.removeprefix("aten.").removesuffix("_")
     if (rule := _RULES.get(kind)) is not None:
         return Cost(flops=rule(op) if _computes_in_floats(op) else 0)

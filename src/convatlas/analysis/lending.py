@@ -19,14 +19,47 @@ from torch import Tensor, nn
 
 # What attributes hold is followed, but not into these, which do not change or are no part of the network
 _CLOSED = (Tensor, type, str, bytes, int, float, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
+_PLAIN = frozenset(
+    {type(None), bool, int, float, str, Tensor, nn.Parameter, FunctionType}
+)  # the commonest, looked up first
+_HOOKS = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}  # torch's own, which no pass changes
+_STILL = frozenset(  # modules of torch that keep nothing of a pass
+    f"torch.nn.modules.{name}"
+    for name in (
+        "activation",
+        "batchnorm",
+        "conv",
+        "dropout",
+        "flatten",
+        "linear",
+        "normalization",
+        "padding",
+        "pooling",
+    )
+)
 _UNSET = object()
 _MOST = 100_000  # things looked at: a network may hold on to a program
+
+
+def held(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Its parameters and its buffers by name, one that has several names by the first; from one walk through the modules."""
+    modules = list(model.named_modules())
+    found: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+    for kind, tensors in zip(("_parameters", "_buffers"), found, strict=True):
+        seen: set[int] = set()
+        for path, module in modules:
+            for name, tensor in getattr(module, kind).items():
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    tensors[f"{path}.{name}" if path else name] = tensor
+    return found
 
 
 @contextmanager
 def left_as_it_was(model: nn.Module, training: bool) -> Iterator[None]:
     """The model in training or evaluation mode while this lasts."""
     before = list(_contents(model))
+    modes = [(module, module.training) for module in model.modules()]
     generators = [(x, x.get_state()) for x, _ in before if isinstance(x, torch.Generator)]
     numpy: Any = sys.modules.get("numpy")  # whoever draws with it has imported it
     python_state, numpy_state = random.getstate(), numpy and numpy.random.get_state()
@@ -35,6 +68,8 @@ def left_as_it_was(model: nn.Module, training: bool) -> Iterator[None]:
             model.train(training)
             yield
     finally:
+        for module, mode in modes:
+            module.training = mode
         for found, content in before:
             _give_back(found, content)
         for generator, state in generators:
@@ -46,14 +81,19 @@ def left_as_it_was(model: nn.Module, training: bool) -> Iterator[None]:
 
 def _contents(model: nn.Module) -> Iterator[tuple[Any, Any]]:
     """Each container that the network's attributes lead to, with a copy of what is in it: attributes of objects are in dictionaries."""
-    waiting: list[Any] = [module.__dict__ for module in model.modules()]
+    waiting: list[Any] = []
+    for module in model.modules():
+        if type(module).__module__ in _STILL:
+            continue
+        yield module.__dict__, dict(module.__dict__)
+        waiting += [x for name, x in module.__dict__.items() if type(x) not in _PLAIN and name not in _HOOKS]
     for kind in {kind for module in model.modules() for kind in type(module).__mro__}:
         if kind.__module__.partition(".")[0] not in ("torch", "builtins"):  # caches that all modules of a class share
             waiting += [x for x in vars(kind).values() if isinstance(x, dict | list | set | deque)]
     seen: set[int] = set()
     while waiting and len(seen) < _MOST:
         found = waiting.pop()
-        if id(found) in seen or isinstance(found, _CLOSED):
+        if type(found) in _PLAIN or id(found) in seen or isinstance(found, _CLOSED):
             continue
         seen.add(id(found))
         if isinstance(found, dict):

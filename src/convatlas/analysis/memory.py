@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -91,8 +92,9 @@ def training_memory(
     if optimizer not in STATES:
         raise ValueError(f"unknown optimizer {optimizer!r}; there are {', '.join(STATES)}")
     parameters = {name: value for name, value in tape.state.items() if value.origin == "parameter"}
-    inside = {name: {*_around(name)} & set(frozen) for name in parameters}
-    if empty := set(frozen).difference(*inside.values()):
+    paths = set(frozen)
+    inside = {name: paths.intersection(_around(name)) for name in parameters}
+    if empty := paths.difference(*inside.values()):
         raise ValueError(f"nothing to freeze: no parameter lies in {', '.join(map(repr, sorted(empty)))}")
     trained = {name: value for name, value in parameters.items() if name in tape.trainable and not inside[name]}
     wanted = {value.number for value in trained.values()}
@@ -158,7 +160,7 @@ def _saved_storages(tape: Tape, wanted: set[int]) -> tuple[set[int], int, set[st
             moving = {value.storage for value in op.reads if value.number in flowing}
             flowing |= {value.number for value in op.makes if op.func._schema.is_mutable and value.storage in moving}
             continue
-        given = list(_values((op.args, tuple(op.kwargs.values()))))
+        given, _ = _given(op)
         written = {value.storage for value in op.reads[len(given) :] if value.number in flowing}  # through views
         rule = _rule(op, given, tuple(value.number in flowing or value.storage in written for value in given))
         if rule.assumed or op.own_backward:
@@ -167,7 +169,7 @@ def _saved_storages(tape: Tape, wanted: set[int]) -> tuple[set[int], int, set[st
         saved |= {value.storage for value in kept} - state
         copied += rule.copied
         flowing |= {op.makes[i].number for i in rule.flowing if i < len(op.makes)}
-        if op.func._schema.is_mutable:
+        if rule.writes:
             flowing |= {value.number for value in op.makes if _has_gradient(value)}
     return saved, copied, assumed
 
@@ -184,19 +186,27 @@ class _Rule:
     given: tuple[int, ...]
     made: tuple[int, ...]
     flowing: tuple[int, ...]
-    copied: int = (
-        0  # bytes of what is neither: an activation in place is asked for what it wrote over, so that is copied before
-    )
+    copied: int = 0  # bytes of what is neither: what an activation in place writes over is copied before
     assumed: bool = False
+    writes: bool = False  # into what it is given
 
 
-_RULES: dict[
-    Any, _Rule
-] = {}  # by operation, what requires a gradient, and all arguments but sizes; with sizes where something is copied
+# By operation, what requires a gradient, and all arguments but sizes; with sizes where something is copied
+_RULES: dict[Any, _Rule] = {}
+_FORMS: WeakKeyDictionary[Op, tuple[list[Value], Any]] = WeakKeyDictionary()  # asked for at every freeze depth
+
+
+def _given(op: Op) -> tuple[list[Value], Any]:
+    """The tensors an operation is given, and all of its arguments but their sizes."""
+    found = _FORMS.get(op)
+    if found is None:
+        given = list(_values((op.args, tuple(op.kwargs.values()))))
+        found = _FORMS[op] = given, _form((op.args, tuple(op.kwargs.items())))
+    return found
 
 
 def _rule(op: Op, given: Sequence[Value], mask: tuple[bool, ...]) -> _Rule:
-    key = (op.func, mask, _form((op.args, tuple(op.kwargs.items()))))
+    key = (op.func, mask, _given(op)[1])
     rule = _RULES.get(key)
     if rule is None:
         rule = _RULES[key] = _ask(op, mask)
@@ -243,7 +253,7 @@ def _ask(op: Op, mask: Sequence[bool]) -> _Rule:
                 output = op.func(*args, **kwargs)
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         every = tuple(range(len(op.makes)))
-        return _Rule(tuple(range(len(mask))), every, every, assumed=True)
+        return _Rule(tuple(range(len(mask))), every, every, assumed=True, writes=op.func._schema.is_mutable)
     made = [x for x in (output if isinstance(output, tuple | list) else (output,)) if isinstance(x, Tensor)]
     named = {_address(x) for x in (*given, *made)}
     return _Rule(
@@ -251,6 +261,7 @@ def _ask(op: Op, mask: Sequence[bool]) -> _Rule:
         tuple(i for i, x in enumerate(made) if _address(x) in kept),
         tuple(i for i, x in enumerate(made) if x.requires_grad),
         copied=sum(bytes_ for address, bytes_ in kept.items() if address not in named),
+        writes=op.func._schema.is_mutable,
     )
 
 

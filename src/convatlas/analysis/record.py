@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from convatlas.analysis.lending import left_as_it_was
+from convatlas.analysis.lending import held, left_as_it_was
 from convatlas.analysis.recorder import Recorder
 from convatlas.analysis.tape import Tape, Tensors
 
@@ -61,16 +61,22 @@ def record(model: nn.Module, *inputs: Any, training: bool = False, **named_input
 
 def _refuse_what_cannot_be_seen(model: nn.Module) -> None:
     for path, module in model.named_modules():
-        which = f"{path} ({type(module).__name__})" if path else type(module).__name__
         if isinstance(module, torch.jit.ScriptModule):
             raise UnrunnableError(
-                f"{which} is TorchScript, which hides its operations: give the module it was made from"
+                f"{_called(path, module)} is TorchScript, which hides its operations: give the module it was made from"
             )
-        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-            if nn.parameter.is_lazy(tensor):
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None and type(tensor) not in _WITH_SHAPES and nn.parameter.is_lazy(tensor):
                 raise UnrunnableError(
-                    f"{which} has no {name} yet: run the network on an example once, which initialises it"
+                    f"{_called(path, module)} has no {name} yet: run the network on an example once, which initialises it"
                 )
+
+
+_WITH_SHAPES = (nn.Parameter, torch.Tensor)
+
+
+def _called(path: str, module: nn.Module) -> str:
+    return f"{path} ({type(module).__name__})" if path else type(module).__name__
 
 
 @contextmanager
@@ -101,5 +107,5 @@ def _fake_mode() -> Iterator[Any]:
 
 
 def _is_on_meta(model: nn.Module) -> bool:
-    tensors = [*model.parameters(), *model.buffers()]
+    tensors = [tensor for kind in held(model) for tensor in kind.values()]
     return bool(tensors) and all(tensor.is_meta for tensor in tensors)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from convatlas.analysis.ledger import Ledger
+from convatlas.analysis.lending import held
 from convatlas.analysis.shapes import outputs
 from convatlas.analysis.tape import Call, Op, Tape, Tensors, Value
 from convatlas.analysis.watched import own_backward
@@ -45,8 +47,9 @@ class Recorder(TorchDispatchMode):
     def run(self, mode: Any, inputs: Sequence[Any], named: Mapping[str, Any], *, training: bool) -> Tape:
         convert = {"meta": _as_meta, "fake": mode and mode.from_tensor, "real": lambda tensor: tensor}[self.tensors]
         self._training = training
-        own = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
-        trainable = frozenset(name for name, p in self.model.named_parameters() if p.requires_grad)
+        parameters, buffers = held(self.model)
+        own = {**parameters, **buffers}
+        trainable = frozenset(name for name, p in parameters.items() if p.requires_grad)
         converted = {name: self._lent(tensor, convert) for name, tensor in own.items()}
         state = {
             name: self._ledger.new(tensor, "parameter" if isinstance(own[name], nn.Parameter) else "buffer", name)
@@ -56,7 +59,7 @@ class Recorder(TorchDispatchMode):
         given = tuple(self._ledger.new(x, "input") for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor))
         hooks = self._watch()
         try:
-            with self, _Functions(self):
+            with self, nullcontext() if training else _Functions(self):  # which only counting asks for
                 if all(converted[name] is tensor for name, tensor in own.items()):
                     output = self.model(*args, **kwargs)
                 else:
@@ -86,10 +89,8 @@ class Recorder(TorchDispatchMode):
         lent = convert(tensor)
         if lent is tensor and self.tensors == "real":
             return lent.detach().clone()
-        if (
-            self._training and tensor.requires_grad
-        ):  # as in a training step: products are taken to pieces by what requires one
-            return lent.detach().requires_grad_()
+        if self._training and tensor.requires_grad and not lent.requires_grad:
+            return lent.requires_grad_()  # as in a training step: products are taken to pieces by what requires one
         return lent
 
     def _in_every_place(self, own: Mapping[str, Tensor], converted: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -161,9 +162,9 @@ class Recorder(TorchDispatchMode):
             later = (self._written.get(value.storage) for value in reads)
             reads += [new for value, new in zip(reads, later, strict=True) if new and new.number > value.number]
         output = self._output(func, args, kwargs, tuple(key), seen) if self.tensors == "meta" else func(*args, **kwargs)
-        tensors = list(_tensors(output))
-        makes = tuple(self._ledger.new(x, "made") for x in tensors)
-        if func._schema.is_mutable:
+        tensors = [output] if isinstance(output, Tensor) else list(_tensors(output))
+        makes = tuple([self._ledger.new(x, "made") for x in tensors])
+        if _about(func).writes:
             for tensor in self._mutated(func, args, kwargs):
                 is_output = any(tensor is x for x in tensors)
                 value = self._ledger.value(tensor) if is_output else self._ledger.new(tensor, "made")
@@ -185,11 +186,11 @@ class Recorder(TorchDispatchMode):
             return func(*args, **kwargs)
         if known is not None:
             made = tuple(torch.empty_strided(s, t, dtype=dtype, device="meta") for s, t, dtype in known)
-            return made[0] if len(func._schema.returns) == 1 else made
+            return made[0] if _about(func).is_single else made
         output = outputs(func, args, kwargs)
         if output is None:
             output = func(*args, **kwargs)
-        if _makes_anew(func):
+        if _about(func).makes_anew:
             made = output if isinstance(output, tuple) else (output,)
             if all(isinstance(x, Tensor) and x.is_meta and x.layout == torch.strided for x in made):
                 self._known[key] = tuple((x.shape, x.stride(), x.dtype) for x in made)
@@ -217,11 +218,20 @@ class Recorder(TorchDispatchMode):
         return tuple(self._ledger.value(x) for x in _tensors(tensors))
 
 
+class _About(NamedTuple):
+    """What an operation's schema says of it; asking the schema itself each time takes longer than the rest."""
+
+    writes: bool  # into tensors that were there
+    is_single: bool  # makes one thing
+    makes_anew: bool  # memory, and writes into none that was there
+
+
 @cache
-def _makes_anew(func: Any) -> bool:
-    """Whether an operation makes new memory and writes into none that was there."""
-    is_view = func._schema.is_mutable or any(made.alias_info for made in func._schema.returns)
-    return not is_view and func.overloadpacket not in _VIEWS_IN_DISGUISE and bool(func._schema.returns)
+def _about(func: Any) -> _About:
+    schema = func._schema
+    is_view = schema.is_mutable or any(made.alias_info for made in schema.returns)
+    makes_anew = not is_view and func.overloadpacket not in _VIEWS_IN_DISGUISE and bool(schema.returns)
+    return _About(schema.is_mutable, len(schema.returns) == 1, makes_anew)
 
 
 _VIEWS_IN_DISGUISE = (torch.ops.aten._unsafe_view, torch.ops.aten._reshape_alias, torch.ops.aten.lift_fresh)

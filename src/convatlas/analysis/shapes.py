@@ -44,7 +44,7 @@ def outputs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor 
     elif rule is _batch_norm and dtype.itemsize < 4:
         dtypes = (dtype, torch.float32, torch.float32)  # statistics are kept in the type in which sums are made
     made = tuple(torch.empty(tuple(s), dtype=d, device="meta") for s, d in zip(shapes, dtypes, strict=True))
-    return made[0] if len(func._schema.returns) == 1 else made
+    return made[0] if len(made) == 1 else made
 
 
 def _is_in_order(x: Tensor) -> bool:

@@ -39,7 +39,7 @@ class Value:
         return self.elements * self.dtype.itemsize
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Op:
     """One executed operation."""
 

@@ -94,16 +94,21 @@ def build(name: str, *, num_classes: int = 1000, in_channels: int = 3, config: A
 
 def skeleton(name: str, *, num_classes: int = 1000, in_channels: int = 3) -> ConvNet:
     """The network `name` on the `meta` device: shapes without numbers, for what only asks how it is built. Takes no memory."""
-    with torch.device("meta"), _NoInitialisation():
-        return build(name, num_classes=num_classes, in_channels=in_channels)
+    with _Skeleton():
+        model = build(name, num_classes=num_classes, in_channels=in_channels)
+    return model.to("meta") if any(not x.is_meta for x in model.buffers()) else model  # constants have numbers
 
 
-class _NoInitialisation(TorchFunctionMode):
-    """Leaves new parameters as they are: on `meta` random numbers do nothing, but torch imports its compiler to draw them."""
+class _Skeleton(TorchFunctionMode):
+    """New tensors are made on `meta`, and nothing is drawn for them: torch would import its compiler to do so."""
 
+    _MAKES = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn})
     _DRAWS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_})
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         if func in self._DRAWS or getattr(func, "__module__", "") == "torch.nn.init":
-            return args[0] if args else (kwargs or {})["tensor"]
-        return func(*args, **(kwargs or {}))
+            return args[0] if args else kwargs["tensor"]
+        if func in self._MAKES:
+            kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)
