@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -58,8 +58,9 @@ def held(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 @contextmanager
 def left_as_it_was(model: nn.Module, training: bool) -> Iterator[None]:
     """The model in training or evaluation mode while this lasts."""
-    before = list(_contents(model))
-    modes = [(module, module.training) for module in model.modules()]
+    modules = list(model.modules())
+    before = list(_contents(modules))
+    modes = [(module, module.training) for module in modules]
     generators = [(x, x.get_state()) for x, _ in before if isinstance(x, torch.Generator)]
     numpy: Any = sys.modules.get("numpy")  # whoever draws with it has imported it
     python_state, numpy_state = random.getstate(), numpy and numpy.random.get_state()
@@ -79,15 +80,15 @@ def left_as_it_was(model: nn.Module, training: bool) -> Iterator[None]:
             numpy.random.set_state(numpy_state)
 
 
-def _contents(model: nn.Module) -> Iterator[tuple[Any, Any]]:
+def _contents(modules: Sequence[nn.Module]) -> Iterator[tuple[Any, Any]]:
     """Each container that the network's attributes lead to, with a copy of what is in it: attributes of objects are in dictionaries."""
     waiting: list[Any] = []
-    for module in model.modules():
+    for module in modules:
         if type(module).__module__ in _STILL:
             continue
         yield module.__dict__, dict(module.__dict__)
         waiting += [x for name, x in module.__dict__.items() if type(x) not in _PLAIN and name not in _HOOKS]
-    for kind in {kind for module in model.modules() for kind in type(module).__mro__}:
+    for kind in {kind for own in {type(module) for module in modules} for kind in own.__mro__}:
         if kind.__module__.partition(".")[0] not in ("torch", "builtins"):  # caches that all modules of a class share
             waiting += [x for x in vars(kind).values() if isinstance(x, dict | list | set | deque)]
     seen: set[int] = set()

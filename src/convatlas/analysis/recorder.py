@@ -198,14 +198,18 @@ class Recorder(TorchDispatchMode):
 
     def _note(self, x: Any, seen: list[Tensor], key: list[Any]) -> Any:
         """An argument with a Value where there is a tensor; tensors are added to `seen`, what decides the output's form to `key`."""
+        kind = type(x)
+        if kind in _SCALARS:
+            key += (kind, x)
+            return x
         if isinstance(x, Tensor):
             seen.append(x)
             key += (x.shape, x.stride() if x.layout == torch.strided else x.layout, x.dtype)
             return self._ledger.value(x)
         if isinstance(x, list | tuple):
             key.append(len(x))
-            return type(x)([self._note(y, seen, key) for y in x])
-        key += (type(x), x)
+            return kind([self._note(y, seen, key) for y in x])
+        key += (kind, x)
         return x
 
     @staticmethod
@@ -216,6 +220,11 @@ class Recorder(TorchDispatchMode):
 
     def _current(self, tensors: Any) -> tuple[Value, ...]:
         return tuple(self._ledger.value(x) for x in _tensors(tensors))
+
+
+_SCALARS = frozenset(
+    {int, float, bool, str, type(None), torch.dtype}
+)  # looked up first: asking whether it is a tensor takes longer
 
 
 class _About(NamedTuple):

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -145,7 +146,7 @@ def _sizes(given: Size | Sequence[Size] | None) -> list[tuple[int, ...]]:
 
 def _device(model: nn.Module) -> torch.device:
     """Where its parameters are."""
-    return next((p.device for p in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    return next((x.device for x in chain(model.parameters(), model.buffers())), torch.device("cpu"))
 
 
 def _input(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

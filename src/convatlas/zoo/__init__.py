@@ -102,12 +102,12 @@ def skeleton(name: str, *, num_classes: int = 1000, in_channels: int = 3) -> Con
 class _Skeleton(TorchFunctionMode):
     """New tensors are made on `meta`, and nothing is drawn for them: torch would import its compiler to do so."""
 
-    _MAKES = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn})
-    _DRAWS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_})
+    _MAKES = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.tensor})
+    _FILLS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.zero_, Tensor.fill_})
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in self._DRAWS or getattr(func, "__module__", "") == "torch.nn.init":
+        if func in self._FILLS or getattr(func, "__module__", "") == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
         if func in self._MAKES:
             kwargs = {**kwargs, "device": "meta"}
