@@ -157,7 +157,7 @@ def memory_row(name: str) -> tuple[tuple[object, ...], tuple[float, float, float
     )
     megabytes = [f"{expected / 1e6:,.0f}" for expected in predicted]
     cells = [cell for pair in zip(megabytes, (f"{ratio:.3f}" for ratio in ratios_), strict=True) for cell in pair]
-    return (name, *cells), ratios_  # type: ignore[return-value]
+    return (name, *cells), ratios_  # type: ignore[return-value] - three, as there are three pairs
 
 
 def geometric(values: list[float]) -> float:

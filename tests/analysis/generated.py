@@ -8,11 +8,13 @@ test fails. Steps that the maps have become too small for are left out; the weig
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,6 +24,28 @@ SIDES = {1: (80,), 2: (44, 14), 3: (28, 8, 8)}  # of the image: one axis long en
 PLAIN = ("convolution", "pooling", "activation", "norm", "padding", "branches", "shared")
 TURNED = ("transposed", "resize", "last", "flat", "flip", "turn", "part", "rejoin", "shuffle")
 WHOLE = ("gate", "statistics", "softmax", "pooled")
+
+
+def many(examples: int) -> settings:
+    """The same `examples` in every run, or as many as CONVATLAS_EXAMPLES says; recording and running them takes its time."""
+    return settings(
+        max_examples=int(os.environ.get("CONVATLAS_EXAMPLES", examples)),
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+class Call(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,9 @@ FOREIGN = ["vgg16", "resnet50", "densenet121", "convnext_tiny", "inception_v3", 
 NAMES = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in zoo.variants()]
 
 
-@pytest.mark.filterwarnings("ignore:The default weight initialization of inception_v3")
+@pytest.mark.filterwarnings(
+    "ignore:The default weight initialization of inception_v3"
+)  # torchvision's, and no weights are looked at
 @pytest.mark.parametrize("name", [*NAMES, *(f"torchvision {name}" for name in FOREIGN)])
 def test_every_network_is_drawn_legibly_and_truly(name: str) -> None:
     tape, stages = taped(name)

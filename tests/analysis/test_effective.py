@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
+from generated import Call
 from torch import Tensor, nn
 
 from convatlas.analysis.effective import EffectiveField, effective_field, effective_fields
@@ -121,15 +120,6 @@ def test_the_model_is_left_as_it_was() -> None:
     assert torch.equal(last.grad, torch.ones_like(last))
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
-
-
-class Call(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 def test_maps_of_one_axis_of_three_and_with_channels_last() -> None:

@@ -134,7 +134,7 @@ class Leaving(nn.Module):
         (Leaving, "Leaving cannot take 1×3×4×4: SystemExit"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")  # on its way out, and still in use
 def test_what_cannot_be_seen_is_refused_in_one_sentence(
     build: Callable[[], nn.Module], says: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,7 +143,7 @@ def test_what_cannot_be_seen_is_refused_in_one_sentence(
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR")
+@pytest.mark.filterwarnings("ignore:Sparse CSR")  # torch's, on the first sparse tensor
 def test_a_sparse_buffer_is_read_like_any_other() -> None:
     class Sparse(nn.Module):
         matrix: Tensor

@@ -310,4 +310,4 @@ def test_bad_requests_are_named() -> None:
     with pytest.raises(ValueError, match="no parameter lies in 'stem'"):
         training_memory(tape, frozen=["stem"])
     with pytest.raises(ValueError, match="unknown optimizer 'lion'; there are sgd, momentum, adam"):
-        training_memory(tape, optimizer="lion")  # type: ignore[arg-type]
+        training_memory(tape, optimizer="lion")  # type: ignore[arg-type] - what is wrong with it

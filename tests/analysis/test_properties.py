@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
-from generated import Example, modules
-from hypothesis import HealthCheck, given, reject, settings
+from generated import Example, many, modules
+from hypothesis import given, reject
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,14 +14,7 @@ from convatlas.analysis.cost import cost
 from convatlas.analysis.memory import training_memory
 from convatlas.analysis.record import record
 
-EXAMPLES = int(os.environ.get("CONVATLAS_EXAMPLES", "500"))
-SETTINGS = settings(
-    max_examples=EXAMPLES,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+SETTINGS = many(500)
 
 
 def shapes_of_calls(model: nn.Module, x: Tensor) -> list[tuple[str, tuple[int, ...]]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 import torch
+from generated import Call
 from reach import differences, is_seen, reached
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -145,15 +146,6 @@ def test_the_longest_and_the_shortest_path_and_both_axes() -> None:
     field = output(Branches(), 3, 16, 16)
     assert [interval.size for interval in field.largest] == [7, 3]
     assert [interval.size for interval in field.smallest] == [1, 1]
-
-
-class Call(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 def test_without_gates_there_is_one_pass() -> None:

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
-from generated import PLAIN, TURNED, WHOLE, Example, Gate, modules
-from hypothesis import HealthCheck, event, given, settings
+from generated import PLAIN, TURNED, WHOLE, Example, Gate, many, modules
+from hypothesis import event, given
 from reach import differences, is_seen, reached
 from torch import nn
 
 from convatlas.analysis.receptive import Field, Unknown, receptive_fields
 from convatlas.analysis.record import record
 
-EXAMPLES = int(os.environ.get("CONVATLAS_EXAMPLES", "150"))
-SETTINGS = settings(
-    max_examples=EXAMPLES,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+SETTINGS = many(150)
 
 
 def check(example: Example) -> bool:

@@ -166,7 +166,7 @@ def test_bad_batches_and_optimizers() -> None:
     with pytest.raises(ConvAtlasError, match="a batch of 0 to infer"):
         convatlas.analyse("lenet5", batch=0)
     with pytest.raises(ConvAtlasError, match="unknown optimizer 'lion'"):
-        convatlas.analyse("lenet5", optimizer="lion")  # type: ignore[arg-type]
+        convatlas.analyse("lenet5", optimizer="lion")  # type: ignore[arg-type] - what is wrong with it
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_code_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
 def test_tables_hold_what_the_rows_hold() -> None:
     found = convatlas.analyse("se_resnet50")
     for by, rows in (("stage", found.stages), ("block", found.blocks), ("layer", found.layers)):
-        table = tables.parts(found, by)  # type: ignore[arg-type]
+        table = tables.parts(found, by)  # type: ignore[arg-type] - the loop makes a plain string of it
         assert len(table.rows) == len(rows) + 1
         assert [cells[3] for cells in table.rows[:-1]] == [f"{row.parameters:,}" for row in rows]
     text = found.markdown("stage")

@@ -40,7 +40,7 @@ def test_people_s_own_network_has_its_own_weights() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 5, padding=2))
     seen = convatlas.fields(model, (3, 24, 24), ["0", "2"], images=1)
     assert seen.weights == "its own weights"
-    assert [field.theoretical.size for field in seen.fields] == [(3, 3), (7, 7)]  # type: ignore[union-attr]
+    assert [field.theoretical.size for field in seen.fields] == [(3, 3), (7, 7)]  # type: ignore[union-attr] - fails if it is unknown
 
 
 def test_bad_requests_are_named(tmp_path: Path) -> None:
@@ -52,6 +52,6 @@ def test_bad_requests_are_named(tmp_path: Path) -> None:
         ({"weights": tmp_path / "absent.pth"}, "there is no such weights file"),
     ):
         with pytest.raises(ConvAtlasError, match=said):
-            convatlas.fields("lenet5_modern", images=1, **options)  # type: ignore[arg-type]
+            convatlas.fields("lenet5_modern", images=1, **options)  # type: ignore[arg-type] - of several types
     with pytest.raises(ConvAtlasError, match="weights are for networks of ours"):
         convatlas.fields(nn.Conv2d(3, 3, 3), (3, 8, 8), ["0"], weights="x.pth")

@@ -55,7 +55,7 @@ def test_torchvision_weights_give_torchvision_s_logits(name: str, tmp_path: Path
 @pytest.mark.parametrize("name", ["mobilenetv1_100", "resnet34"])
 def test_timm_weights_give_timm_s_logits(name: str, tmp_path: Path) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # timm's own, at import
         import timm
 
     theirs = timm.create_model(name, pretrained=False).eval()

@@ -42,7 +42,7 @@ def save_as_timm_does(repository: str, model: nn.Module, caches: Path, *, safe: 
     from timm.models import save_for_hf
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # timm's own, at import
         save_for_hf(model, str(caches / "saved"), safe_serialization=safe, **fields)
     return cache_repository(caches / "hub/hub", repository, caches / "saved")
 

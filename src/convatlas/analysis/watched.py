@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.autograd.function import Function, FunctionCtx
 
-_saved_tensors_hooks: Any = torch._C._autograd._top_saved_tensors_default_hooks  # type: ignore[attr-defined]
+_saved_tensors_hooks: Any = torch._C._autograd._top_saved_tensors_default_hooks  # type: ignore[attr-defined] - private, and nothing public says so
 
 
 def own_backward() -> str:

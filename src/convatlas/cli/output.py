@@ -102,9 +102,10 @@ def tables_text(tables: Sequence[Any]) -> list[str]:
             )
         for row in given.rows:
             shown.add_row(*map(escape, row))
-        console = Console(file=io.StringIO(), width=width, force_terminal=sys.stdout.isatty())
+        written = io.StringIO()
+        console = Console(file=written, width=width, force_terminal=sys.stdout.isatty())
         console.print(shown)
-        text = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+        text = "\n".join(line.rstrip() for line in written.getvalue().splitlines())
         found.append("\n".join([given.title, text, *(textwrap.fill(note, 110) for note in given.notes)]) + "\n")
     return found
 

@@ -35,7 +35,7 @@ class Statement:
     again: tuple[int, ...] = ()  # lines on which the same figure stands once more
     table: str = ""  # the list that it is a row of
     published: dict[str, Any] | None = (
-        None  # of what cannot be computed: value, basis, verdict, why, and the card with the errors
+        None  # what cannot be computed: value, basis, verdict, why, the card with the errors
     )
 
     @property
@@ -98,17 +98,16 @@ def statements() -> tuple[Statement, ...]:
     )
 
 
+def as_said(statement: Statement) -> dict[str, Any]:
+    """The fields of a claim that are the slide's."""
+    own = ("id", "section", "in_lecture", "lines", "again", "quote", "what", "table")
+    return {"slide_value": statement.says, **{name: getattr(statement, name) for name in own}}
+
+
 def compared(statement: Statement, found: Computed) -> Claim:
     """The claim for a computed figure."""
     return Claim(
-        id=statement.id,
-        section=statement.section,
-        in_lecture=statement.in_lecture,
-        lines=statement.lines,
-        again=statement.again,
-        quote=statement.quote,
-        what=statement.what,
-        slide_value=statement.says,
+        **as_said(statement),
         kind="computed",
         value=found.value,
         computed=found.shown,
@@ -116,7 +115,6 @@ def compared(statement: Statement, found: Computed) -> Claim:
         sum=found.sum,
         explanation=found.why,
         basis="computed",
-        table=statement.table,
         numbers=found.numbers,
     )
 

@@ -14,7 +14,17 @@ from typing import Any
 
 from convatlas.cards import card
 from convatlas.studies import alexnet_slides, googlenet_slides, resnet_slides, vgg_slides
-from convatlas.studies.claims import STATEMENTS, Claim, Computed, Statement, Verdict, compared, statements, told
+from convatlas.studies.claims import (
+    STATEMENTS,
+    Claim,
+    Computed,
+    Statement,
+    Verdict,
+    as_said,
+    compared,
+    statements,
+    told,
+)
 from convatlas.studies.figures import figures
 
 SLIDES = (alexnet_slides, vgg_slides, googlenet_slides, resnet_slides)
@@ -86,14 +96,7 @@ def _published(statement: Statement) -> Claim:
         sum_ = "; ".join(f"{r.top5_error:g} %: {r.of or 'one network'}, {r.protocol}" for r in wanted)
         basis = "; ".join(dict.fromkeys(r.basis for r in wanted))
     return Claim(
-        id=statement.id,
-        section=statement.section,
-        in_lecture=statement.in_lecture,
-        lines=statement.lines,
-        again=statement.again,
-        quote=statement.quote,
-        what=statement.what,
-        slide_value=statement.says,
+        **as_said(statement),
         kind="published",
         value=told["value"],
         computed=told["value"],
@@ -101,6 +104,5 @@ def _published(statement: Statement) -> Claim:
         sum=sum_,
         explanation=told["why"],
         basis=basis,
-        table=statement.table,
         numbers={},
     )
