@@ -103,14 +103,15 @@ def allocated(run: Callable[[], object]) -> tuple[int, int]:
     "name", ["alexnet", "googlenet", "resnet18", "densenet_40_12_cifar", "mobilenet_v2", "se_resnet50"]
 )
 def test_the_forward_peak_is_the_allocator_s(name: str) -> None:
-    """Never more than is allocated, and less only by the scratch memory of single kernels."""
+    """Never more than is allocated, and less only by the scratch memory of a kernel, such as its input in another layout."""
     model, images = build(name, "cpu")
     with torch.inference_mode():
         model.eval()(images)  # the first pass prepares things that stay
         most, _ = allocated(lambda: model(images))
-    ours = forward_peak(record(model, images)).bytes_ - images.nbytes
+    tape = record(model, images)
+    ours = forward_peak(tape).bytes_ - images.nbytes
     assert ours <= most * 1.001
-    assert most <= 1.2 * ours
+    assert most <= ours + max(sum(value.bytes_ for value in op.reads) for op in tape.ops)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,16 @@ from torch import Tensor, nn
 from convatlas.analysis import tables
 from convatlas.analysis.conventions import CONVENTIONS, Count
 from convatlas.analysis.diagram import diagram
-from convatlas.analysis.lending import held
-from convatlas.analysis.memory import Optimizer, Peak, TrainingMemory, forward_peak, largest_batch, training_memory
+from convatlas.analysis.lending import held, modules_of
+from convatlas.analysis.memory import (
+    Optimizer,
+    Peak,
+    TrainingMemory,
+    forward_peak,
+    largest_batch,
+    training_memories,
+    training_memory,
+)
 from convatlas.analysis.outline import Outline, outline
 from convatlas.analysis.record import UnrunnableError, record
 from convatlas.analysis.rows import Row, Rows
@@ -88,7 +96,7 @@ class Analysis:
             tape = record(self.model, *_batch_of(self.inputs, batch), training=True)
             return training_memory(tape, frozen=found.names, optimizer=self.optimizer).total
 
-        with _without_collector():
+        with without_collector():
             return largest_batch(bytes_of, budget)
 
 
@@ -108,7 +116,7 @@ def analyse(
     """
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         model = model.module  # the same network; copies on several devices run it in threads
-    with _without_collector():
+    with without_collector():
         tape = record(model, *inputs)
         told = outline(tape, stages)
         rows = Rows(tape)
@@ -144,15 +152,16 @@ def _training(
 ) -> Iterator[Freeze]:
     """Every freeze depth but the last, at which nothing would be left to train."""
     tape = record(model, *inputs, training=True)
-    yield Freeze(upto="", names=(), memory=training_memory(tape, optimizer=optimizer))
-    owned, names = iter(rows.owners(told)), []
+    owned = iter(rows.owners(told))
+    frozen: list[tuple[str, tuple[str, ...]]] = [("", ())]
     for stage in told.stages[:-1]:
         own = [name for _ in stage.blocks for name in next(owned) if tape.state[name].origin == "parameter"]
         if own:
-            names += own
-            memory = training_memory(tape, frozen=names, optimizer=optimizer)
-            if memory.trainable:
-                yield Freeze(upto=stage.name, names=tuple(names), memory=memory)
+            frozen.append((stage.name, (*frozen[-1][1], *own)))
+    memories = training_memories(tape, [names for _, names in frozen], optimizer=optimizer)
+    for (upto, names), memory in zip(frozen, memories, strict=True):
+        if memory.trainable or not upto:
+            yield Freeze(upto=upto, names=names, memory=memory)
 
 
 def _batch_of(inputs: Sequence[Tensor], batch: int) -> list[Tensor]:
@@ -167,7 +176,7 @@ def _notes(model: nn.Module, tape: Tape) -> Iterator[str]:
     """What people should know before they trust the figures."""
     if tape.tensors == "real":
         yield "the network decides by the values of its input: these are the figures of one input, others may take another way"
-    for name, tensor in (pair for kind in held(model) for pair in kind.items()):
+    for name, tensor in (pair for kind in held(modules_of(model)) for pair in kind.items()):
         if tensor.is_floating_point() and tensor.device.type != "meta" and not torch.isfinite(tensor.detach().sum()):
             wrong = int((~torch.isfinite(tensor.detach())).sum())
             if wrong:
@@ -183,12 +192,19 @@ def _notes(model: nn.Module, tape: Tape) -> Iterator[str]:
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
-    """Thousands of small records make Python search for garbage again and again, which takes longer than the analysis."""
+def without_collector() -> Iterator[None]:
+    """Thousands of small records make Python search for garbage again and again, which takes longer than the analysis.
+
+    In the end they are old to the collector, as they would be had it looked at them each time: to freeze and unfreeze moves all there is
+    among the old at once.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_on:
+            if not gc.get_freeze_count():  # what somebody else froze stays so
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

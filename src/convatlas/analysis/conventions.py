@@ -17,7 +17,8 @@ from torch import nn
 
 from convatlas.analysis import ptflops
 from convatlas.analysis.cost import cost
-from convatlas.analysis.functions import function_name, fused_attention, varying
+from convatlas.analysis.functions import function_name, fused_attention
+from convatlas.analysis.lending import modules_of
 from convatlas.analysis.tape import Op, Tape, Value
 
 Rule = Callable[[Tape, nn.Module], tuple[int, set[int]]]  # the total, and the operations (by place) that it takes in
@@ -56,11 +57,10 @@ def _computes(op: Op) -> bool:
 
 def _paper(tape: Tape, model: nn.Module) -> tuple[int, set[int]]:
     """Products of two activations are left out: attention came after these papers, and is no layer with weights."""
-    moving = varying(tape)
 
     def has_weights(op: Op) -> bool:
         return op.kind == "aten.convolution" or not all(
-            factor.number in moving for factor in op.args[-2:] if isinstance(factor, Value)
+            factor.number in tape.varying for factor in op.args[-2:] if isinstance(factor, Value)
         )
 
     return _added_up({i: cost(op).mult_adds for i, op in enumerate(tape.ops) if has_weights(op)})
@@ -99,7 +99,7 @@ def _fvcore_count(op: Op) -> int:
 
 def _torchinfo(tape: Tape, model: nn.Module) -> tuple[int, set[int]]:
     """It looks at modules without children when they are called: the weights they hold and the shape they give."""
-    modules = dict(model.named_modules())
+    modules = dict(modules_of(model))
     counts: dict[int, int] = {}
     for index, call in enumerate(tape.calls):
         module = modules[call.path]

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 from torch.utils.flop_counter import flop_registry
 
@@ -111,9 +110,6 @@ class Cost:
     def status(self) -> Literal["complete", "partial"]:
         return "partial" if self.uncounted else "complete"
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.mult_adds + other.mult_adds, self.flops + other.flops, self.uncounted + other.uncounted)
-
     def __str__(self) -> str:
         """Both numbers; those of a partial cost say that they are a lower bound and what is missing."""
         numbers = f"{self.mult_adds:,} mult-adds, {self.flops:,} FLOPs"
@@ -125,17 +121,26 @@ class Cost:
 
 def total(ops: Iterable[Op]) -> Cost:
     """The sum over operations."""
-    return sum((cost(op) for op in ops), Cost())
+    return added(cost(op) for op in ops)
 
 
-_KNOWN: WeakKeyDictionary[Op, Cost] = WeakKeyDictionary()  # everybody asks, and an operation's cost does not change
+def added(costs: Iterable[Cost]) -> Cost:
+    """Their sum, without a cost in between for each."""
+    mult_adds = flops = 0
+    uncounted: Counter[str] = Counter()
+    for each in costs:
+        mult_adds += each.mult_adds
+        flops += each.flops
+        if each.uncounted:
+            uncounted += each.uncounted
+    return Cost(mult_adds, flops, uncounted)
 
 
 def cost(op: Op) -> Cost:
     """What one operation costs."""
-    found = _KNOWN.get(op)
+    found = op.known.get("cost")
     if found is None:
-        found = _KNOWN[op] = _cost(op)
+        found = op.known["cost"] = _cost(op)
     return found
 
 

@@ -6,6 +6,7 @@ of two activations is to some a layer like any other.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import groupby
 
 from torch.nn import functional as F
@@ -18,16 +19,7 @@ def function_name(op: Op) -> str:
     return getattr(op.function, "__name__", "")
 
 
-def varying(tape: Tape) -> set[int]:
-    """Numbers of the values that depend on the inputs; the others come from weights and constants alone."""
-    numbers = {value.number for value in tape.inputs}
-    for op in tape.ops:
-        if any(value.number in numbers for value in op.reads):
-            numbers |= {value.number for value in op.makes}
-    return numbers
-
-
-def multiplies_activations(op: Op, moving: set[int]) -> bool:
+def multiplies_activations(op: Op, moving: Collection[int]) -> bool:
     """Whether it is a matrix product of two values that both depend on the inputs."""
     factors = [value for value in op.args[-2:] if isinstance(value, Value)]
     return op.kind in ("aten.mm", "aten.bmm", "aten.baddbmm") and all(value.number in moving for value in factors)
@@ -38,12 +30,16 @@ def fused_attention(tape: Tape) -> set[int]:
 
     `F.multi_head_attention_forward` calls it unless it is asked for the weights; then its softmax is an ordinary one.
     """
+    functions = {op.function for op in tape.ops}
     places = {i for i, op in enumerate(tape.ops) if op.function is F.scaled_dot_product_attention}
-    moving = varying(tape)
+    if F.multi_head_attention_forward not in functions:
+        return places
     for (_, function), group in groupby(enumerate(tape.ops), key=lambda place: (place[1].call, place[1].function)):
         if function is not F.multi_head_attention_forward:
             continue
         run = list(group)
         if any(op.kind == "aten._safe_softmax" for _, op in run):
-            places |= {i for i, op in run if multiplies_activations(op, moving) or op.kind == "aten._safe_softmax"}
+            places |= {
+                i for i, op in run if multiplies_activations(op, tape.varying) or op.kind == "aten._safe_softmax"
+            }
     return places

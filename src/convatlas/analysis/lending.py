@@ -22,7 +22,8 @@ _CLOSED = (Tensor, type, str, bytes, int, float, FunctionType, BuiltinFunctionTy
 _PLAIN = frozenset(
     {type(None), bool, int, float, str, Tensor, nn.Parameter, FunctionType}
 )  # the commonest, looked up first
-_HOOKS = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}  # torch's own, which no pass changes
+_CONTENTS = frozenset({"_parameters", "_buffers", "_modules"})
+_HOOKS = frozenset(vars(nn.Module())) - _CONTENTS  # torch's own, which no pass changes
 _STILL = frozenset(  # modules of torch that keep nothing of a pass
     f"torch.nn.modules.{name}"
     for name in (
@@ -38,12 +39,27 @@ _STILL = frozenset(  # modules of torch that keep nothing of a pass
     )
 )
 _UNSET = object()
+Modules = list[tuple[str, nn.Module]]  # a network's by path, itself first
 _MOST = 100_000  # things looked at: a network may hold on to a program
 
 
-def held(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Its parameters and its buffers by name, one that has several names by the first; from one walk through the modules."""
-    modules = list(model.named_modules())
+def modules_of(model: nn.Module) -> Modules:
+    """`model.named_modules()`, in a fifth of the time."""
+    found: list[tuple[str, nn.Module]] = []
+    seen: set[nn.Module] = set()
+    waiting: list[tuple[str, nn.Module]] = [("", model)]
+    while waiting:
+        path, module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            found.append((path, module))
+            prefix = path and path + "."
+            waiting += [(prefix + name, part) for name, part in reversed(module._modules.items()) if part is not None]
+    return found
+
+
+def held(modules: Modules) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Their parameters and their buffers by name, one that has several names by the first."""
     found: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
     for kind, tensors in zip(("_parameters", "_buffers"), found, strict=True):
         seen: set[int] = set()
@@ -56,9 +72,9 @@ def held(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 @contextmanager
-def left_as_it_was(model: nn.Module, training: bool) -> Iterator[None]:
-    """The model in training or evaluation mode while this lasts."""
-    modules = list(model.modules())
+def left_as_it_was(named: Modules, training: bool) -> Iterator[None]:
+    """The first of the modules, which has the others in it, in training or evaluation mode while this lasts."""
+    modules = [module for _, module in named]
     before = list(_contents(modules))
     modes = [(module, module.training) for module in modules]
     generators = [(x, x.get_state()) for x, _ in before if isinstance(x, torch.Generator)]
@@ -66,11 +82,11 @@ def left_as_it_was(model: nn.Module, training: bool) -> Iterator[None]:
     python_state, numpy_state = random.getstate(), numpy and numpy.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):
-            model.train(training)
+            modules[0].train(training)
             yield
     finally:
         for module, mode in modes:
-            module.training = mode
+            module.__dict__["training"] = mode  # as `module.training = mode` does, but for what that looks up first
         for found, content in before:
             _give_back(found, content)
         for generator, state in generators:
@@ -86,12 +102,19 @@ def _contents(modules: Sequence[nn.Module]) -> Iterator[tuple[Any, Any]]:
     for module in modules:
         if type(module).__module__ in _STILL:
             continue
-        yield module.__dict__, dict(module.__dict__)
-        waiting += [x for name, x in module.__dict__.items() if type(x) not in _PLAIN and name not in _HOOKS]
+        own = module.__dict__
+        yield own, dict(own)
+        for name, x in own.items():
+            if type(x) in _PLAIN or name in _HOOKS:
+                continue
+            if name in _CONTENTS:  # tensors, and modules that are here already
+                yield x, dict(x)
+            else:
+                waiting.append(x)
     for kind in {kind for own in {type(module) for module in modules} for kind in own.__mro__}:
         if kind.__module__.partition(".")[0] not in ("torch", "builtins"):  # caches that all modules of a class share
             waiting += [x for x in vars(kind).values() if isinstance(x, dict | list | set | deque)]
-    seen: set[int] = set()
+    seen = set(map(id, modules))
     while waiting and len(seen) < _MOST:
         found = waiting.pop()
         if type(found) in _PLAIN or id(found) in seen or isinstance(found, _CLOSED):

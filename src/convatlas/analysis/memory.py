@@ -13,10 +13,9 @@ and what the CUDA context takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -89,28 +88,52 @@ def training_memory(
     The tape should be of training mode: normalisation and dropout save other things there. Gradients and optimiser state have the
     parameters' type. `image_gradient` asks for the gradient of the input too.
     """
+    return training_memories(tape, [frozen], optimizer=optimizer, image_gradient=image_gradient)[0]
+
+
+def training_memories(
+    tape: Tape,
+    choices: Sequence[Collection[str]],
+    *,
+    optimizer: Optimizer = "momentum",
+    image_gradient: bool = False,
+) -> list[TrainingMemory]:
+    """`training_memory` for several choices of what is frozen, from one reading of the tape."""
     if optimizer not in STATES:
         raise ValueError(f"unknown optimizer {optimizer!r}; there are {', '.join(STATES)}")
     parameters = {name: value for name, value in tape.state.items() if value.origin == "parameter"}
-    paths = set(frozen)
-    inside = {name: paths.intersection(_around(name)) for name in parameters}
-    if empty := paths.difference(*inside.values()):
-        raise ValueError(f"nothing to freeze: no parameter lies in {', '.join(map(repr, sorted(empty)))}")
-    trained = {name: value for name, value in parameters.items() if name in tape.trainable and not inside[name]}
-    wanted = {value.number for value in trained.values()}
-    if image_gradient:
-        wanted |= {value.number for value in tape.inputs if value.dtype.is_floating_point}
-    saved, copied, assumed = _saved_storages(tape, wanted)
-    gradients = sum(value.bytes_ for value in trained.values())
-    return TrainingMemory(
-        parameters=sum(value.bytes_ for value in parameters.values()),
-        buffers=sum(value.bytes_ for value in tape.state.values() if value.origin == "buffer"),
-        gradients=gradients,
-        optimizer=STATES[optimizer] * gradients,
-        saved=sum(tape.storages[number].bytes_ for number in saved) + copied,
-        trainable=sum(value.elements for value in trained.values()),
-        assumed=tuple(sorted(assumed)),
-    )
+    around = {name: tuple(_around(name)) for name in parameters}
+    trained: list[list[Value]] = []
+    wanted: dict[int, int] = {}  # what is to get a gradient, by number: a bit for each choice in which it is
+    for choice, frozen in enumerate(choices):
+        paths = set(frozen)
+        if empty := paths.difference(*around.values()):
+            raise ValueError(f"nothing to freeze: no parameter lies in {', '.join(map(repr, sorted(empty)))}")
+        trained.append(
+            [parameters[name] for name in parameters if name in tape.trainable and paths.isdisjoint(around[name])]
+        )
+        images = [value for value in tape.inputs if value.dtype.is_floating_point] if image_gradient else []
+        for value in (*trained[-1], *images):
+            wanted[value.number] = wanted.get(value.number, 0) | 1 << choice
+    saved, copied, assumed = _saved(tape, wanted, len(choices))
+    weights = sum(value.bytes_ for value in parameters.values())
+    buffers = sum(value.bytes_ for value in tape.state.values() if value.origin == "buffer")
+    found = []
+    for choice, values in enumerate(trained):
+        gradients = sum(value.bytes_ for value in values)
+        kept = sum(tape.storages[number].bytes_ for number, where in saved.items() if where >> choice & 1)
+        found.append(
+            TrainingMemory(
+                parameters=weights,
+                buffers=buffers,
+                gradients=gradients,
+                optimizer=STATES[optimizer] * gradients,
+                saved=kept + copied[choice],
+                trainable=sum(value.elements for value in values),
+                assumed=tuple(sorted(assumed[choice])),
+            )
+        )
+    return found
 
 
 def _around(parameter: str) -> Iterator[str]:
@@ -143,35 +166,66 @@ def largest_batch(bytes_of: Callable[[int], int], budget: int, *, smallest: int 
     return fits
 
 
-def _saved_storages(tape: Tape, wanted: set[int]) -> tuple[set[int], int, set[str]]:
+def _saved(tape: Tape, wanted: Mapping[int, int], choices: int) -> tuple[dict[int, int], list[int], list[set[str]]]:
     """The memory that autograd keeps if the values numbered in `wanted` are to get a gradient, parameters and buffers apart.
 
-    Besides storages of the tape, the bytes of copies that autograd makes for itself, and the operations that could not be asked.
+    Which choices a value has a gradient in, or a storage is kept in, is a number with a bit for each. Besides the storages, for each
+    choice the bytes of copies that autograd makes for itself, and the operations that could not be asked.
     """
-    flowing = set(wanted)
+    flowing = dict(wanted)
     state = {value.storage for value in tape.state.values()}
-    saved: set[int] = set()
-    copied = 0
-    assumed: set[str] = set()
+    saved: dict[int, int] = {}
+    copied = [0] * choices
+    assumed: list[set[str]] = [set() for _ in range(choices)]
     for op in tape.ops:
-        if not any(value.number in flowing for value in op.reads):
+        reads = [flowing.get(value.number, 0) for value in op.reads]
+        if not any(reads):
             continue
+        moving: dict[int, int] = {}  # by storage
         if not op.watched:  # what it writes into goes on having a gradient
-            moving = {value.storage for value in op.reads if value.number in flowing}
-            flowing |= {value.number for value in op.makes if op.func._schema.is_mutable and value.storage in moving}
+            if op.func._schema.is_mutable:
+                _mark(moving, ((value.storage, where) for value, where in zip(op.reads, reads, strict=True)))
+                _mark(flowing, ((value.number, moving.get(value.storage, 0)) for value in op.makes))
             continue
         given, _ = _given(op)
-        written = {value.storage for value in op.reads[len(given) :] if value.number in flowing}  # through views
-        rule = _rule(op, given, tuple(value.number in flowing or value.storage in written for value in given))
-        if rule.assumed or op.own_backward:
-            assumed.add(op.own_backward or op.kind.removeprefix("aten."))
-        kept = [given[i] for i in rule.given] + [op.makes[i] for i in rule.made if i < len(op.makes)]
-        saved |= {value.storage for value in kept} - state
-        copied += rule.copied
-        flowing |= {op.makes[i].number for i in rule.flowing if i < len(op.makes)}
-        if rule.writes:
-            flowing |= {value.number for value in op.makes if _has_gradient(value)}
-    return saved, copied, assumed
+        through_views = zip(op.reads[len(given) :], reads[len(given) :], strict=True)
+        _mark(moving, ((value.storage, where) for value, where in through_views))
+        each = [flowing.get(value.number, 0) | moving.get(value.storage, 0) for value in given]
+        for alike in _cells(each):  # choices in which the same of the given have a gradient
+            rule = _rule(op, given, tuple([bool(where & alike) for where in each]))
+            for i in rule.given:
+                saved[given[i].storage] = saved.get(given[i].storage, 0) | alike
+            for i in rule.made:
+                if i < len(op.makes):
+                    saved[op.makes[i].storage] = saved.get(op.makes[i].storage, 0) | alike
+            flows = op.makes if rule.writes else ()
+            _mark(flowing, [(op.makes[i].number, alike) for i in rule.flowing if i < len(op.makes)])
+            _mark(flowing, [(value.number, alike) for value in flows if _has_gradient(value)])
+            if rule.copied or rule.assumed or op.own_backward:
+                for choice in (choice for choice in range(choices) if alike >> choice & 1):
+                    copied[choice] += rule.copied
+                    if rule.assumed or op.own_backward:
+                        assumed[choice].add(op.own_backward or op.kind.removeprefix("aten."))
+    return {number: where for number, where in saved.items() if number not in state}, copied, assumed
+
+
+def _mark(marks: dict[int, int], pairs: Iterable[tuple[int, int]]) -> None:
+    for key, where in pairs:
+        if where:
+            marks[key] = marks.get(key, 0) | where
+
+
+def _cells(each: Sequence[int]) -> list[int]:
+    """The bits that occur, in groups that all numbers have or lack together."""
+    cells: list[int] = []
+    rest = 0
+    for where in each:
+        new = where & ~rest
+        cells = [part for cell in cells for part in (cell & where, cell & ~where) if part]
+        if new:
+            cells.append(new)
+            rest |= new
+    return cells
 
 
 def _has_gradient(value: Value) -> bool:
@@ -193,15 +247,14 @@ class _Rule:
 
 # By operation, what requires a gradient, and all arguments but sizes; with sizes where something is copied
 _RULES: dict[Any, _Rule] = {}
-_FORMS: WeakKeyDictionary[Op, tuple[list[Value], Any]] = WeakKeyDictionary()  # asked for at every freeze depth
 
 
 def _given(op: Op) -> tuple[list[Value], Any]:
     """The tensors an operation is given, and all of its arguments but their sizes."""
-    found = _FORMS.get(op)
+    found = op.known.get("given")
     if found is None:
         given = list(_values((op.args, tuple(op.kwargs.values()))))
-        found = _FORMS[op] = given, _form((op.args, tuple(op.kwargs.items())))
+        found = op.known["given"] = given, _form((op.args, tuple(op.kwargs.items())))
     return found
 
 

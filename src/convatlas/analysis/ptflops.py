@@ -10,7 +10,7 @@ A function that was imported by its own name escapes it (`from torch.nn.function
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import zip_longest
 from math import prod
 from typing import Any
@@ -20,7 +20,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from convatlas.analysis.cost import cost
-from convatlas.analysis.functions import function_name, fused_attention, multiplies_activations, varying
+from convatlas.analysis.functions import function_name, fused_attention, multiplies_activations
+from convatlas.analysis.lending import modules_of
 from convatlas.analysis.tape import Call, Op, Tape, Value
 
 
@@ -39,7 +40,7 @@ def by_operation(tape: Tape, model: nn.Module) -> tuple[int, set[int]]:
 
 def by_module(tape: Tape, model: nn.Module) -> tuple[int, set[int]]:
     """The backend `pytorch`. The part of the modules is a mean over the images of the batch, that of functions is not."""
-    modules = dict(model.named_modules())
+    modules = dict(modules_of(model))
     flops: dict[nn.Module, int] = {}
     for call in tape.calls:
         module = modules[call.path]
@@ -179,12 +180,12 @@ _WRITTEN_IN_PYTHON = {
 
 def _functions(tape: Tape) -> dict[int, int]:
     """What the replaced functions count, by the place of the operation that does their work."""
-    fused, moving = fused_attention(tape), varying(tape)
-    found = {i: _function(op, moving) for i, op in enumerate(tape.ops) if i not in fused}
+    fused = fused_attention(tape)
+    found = {i: _function(op, tape.varying) for i, op in enumerate(tape.ops) if i not in fused}
     return {i: amount for i, amount in found.items() if amount}
 
 
-def _function(op: Op, moving: set[int]) -> int:
+def _function(op: Op, moving: Collection[int]) -> int:
     kind, done = op.kind.removeprefix("aten."), cost(op)
     inside = kind in _WRITTEN_IN_PYTHON.get(op.function, ())
     if (op.function in _OF_INPUT and done.flops) or (inside and kind in ("_softmax", "avg_pool2d", "avg_pool3d")):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from convatlas.analysis.lending import held, left_as_it_was
+from convatlas.analysis.lending import Modules, held, left_as_it_was, modules_of
 from convatlas.analysis.recorder import Recorder
 from convatlas.analysis.tape import Tape, Tensors
 
@@ -29,20 +29,21 @@ def record(model: nn.Module, *inputs: Any, training: bool = False, **named_input
     Tensors of the inputs give shapes and dtypes alone, unless only real tensors will do. Where the network cannot run, `UnrunnableError`
     names the last module that finished, the one that failed and the shapes it was given.
     """
-    _refuse_what_cannot_be_seen(model)
+    modules = modules_of(model)
+    _refuse_what_cannot_be_seen(modules)
     failures: list[tuple[Recorder, BaseException]] = []
     attempts: tuple[tuple[Tensors, Callable[[], Any]], ...] = (
         ("meta", nullcontext),
         ("fake", _fake_mode),
         ("real", nullcontext),
     )
-    if _is_on_meta(model):
+    if _is_on_meta(modules):
         attempts = attempts[:1]  # it has no numbers that could help
     for tensors, context in attempts:
-        recorder = Recorder(model, tensors)
+        recorder = Recorder(modules, tensors)
         try:
             with (
-                left_as_it_was(model, training),
+                left_as_it_was(modules, training),
                 _unwarned(),
                 torch.inference_mode(False),  # in which operations come unresolved
                 torch.set_grad_enabled(training),  # to see where the network turns them off
@@ -59,8 +60,8 @@ def record(model: nn.Module, *inputs: Any, training: bool = False, **named_input
     raise UnrunnableError(recorder.where_it_stopped(error)) from error
 
 
-def _refuse_what_cannot_be_seen(model: nn.Module) -> None:
-    for path, module in model.named_modules():
+def _refuse_what_cannot_be_seen(modules: Modules) -> None:
+    for path, module in modules:
         if isinstance(module, torch.jit.ScriptModule):
             raise UnrunnableError(
                 f"{_called(path, module)} is TorchScript, which hides its operations: give the module it was made from"
@@ -106,6 +107,6 @@ def _fake_mode() -> Iterator[Any]:
         log.setLevel(level)
 
 
-def _is_on_meta(model: nn.Module) -> bool:
-    tensors = [tensor for kind in held(model) for tensor in kind.values()]
+def _is_on_meta(modules: Modules) -> bool:
+    tensors = [tensor for kind in held(modules) for tensor in kind.values()]
     return bool(tensors) and all(tensor.is_meta for tensor in tensors)

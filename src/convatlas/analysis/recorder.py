@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -17,10 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from convatlas.analysis.ledger import Ledger
-from convatlas.analysis.lending import held
+from convatlas.analysis.lending import Modules, held
 from convatlas.analysis.shapes import outputs
 from convatlas.analysis.tape import Call, Op, Tape, Tensors, Value
 from convatlas.analysis.watched import own_backward
+
+_ALONE = threading.RLock()  # two threads that record must not take each other's stand-in for the original
 
 
 class Recorder(TorchDispatchMode):
@@ -30,9 +32,10 @@ class Recorder(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # else torch imports its compiler, which takes seconds, to keep it from compiling this class
 
-    def __init__(self, model: nn.Module, tensors: Tensors) -> None:
+    def __init__(self, modules: Modules, tensors: Tensors) -> None:
         super().__init__()
-        self.model = model
+        self.modules = modules
+        self.model = modules[0][1]
         self.tensors: Tensors = tensors
         self.ops: list[Op] = []
         self.calls: list[Call] = []
@@ -47,7 +50,7 @@ class Recorder(TorchDispatchMode):
     def run(self, mode: Any, inputs: Sequence[Any], named: Mapping[str, Any], *, training: bool) -> Tape:
         convert = {"meta": _as_meta, "fake": mode and mode.from_tensor, "real": lambda tensor: tensor}[self.tensors]
         self._training = training
-        parameters, buffers = held(self.model)
+        parameters, buffers = held(self.modules)
         own = {**parameters, **buffers}
         trainable = frozenset(name for name, p in parameters.items() if p.requires_grad)
         converted = {name: self._lent(tensor, convert) for name, tensor in own.items()}
@@ -57,18 +60,14 @@ class Recorder(TorchDispatchMode):
         }
         args, kwargs = tree_map(lambda x: convert(x) if isinstance(x, Tensor) else x, (tuple(inputs), dict(named)))
         given = tuple(self._ledger.new(x, "input") for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor))
-        hooks = self._watch()
-        try:
-            with self, nullcontext() if training else _Functions(self):  # which only counting asks for
-                if all(converted[name] is tensor for name, tensor in own.items()):
-                    output = self.model(*args, **kwargs)
-                else:
-                    output = functional_call(
-                        self.model, self._in_every_place(own, converted), args, kwargs, tie_weights=False
-                    )
-        finally:
-            for hook in hooks:
-                hook.remove()
+        functions = nullcontext() if training else _Functions(self)  # which only counting asks for
+        with self._calls_seen(), self, functions:
+            if all(converted[name] is tensor for name, tensor in own.items()):
+                output = self.model(*args, **kwargs)
+            else:
+                output = functional_call(
+                    self.model, self._in_every_place(own, converted), args, kwargs, tie_weights=False
+                )
         if self._elsewhere:
             raise RuntimeError(f"{self._elsewhere} runs in a thread of its own, which cannot be recorded")
         returned = self._current(output)
@@ -101,7 +100,7 @@ class Recorder(TorchDispatchMode):
         stand_ins = {id(tensor): converted[name] for name, tensor in own.items()}
         tensors = {
             f"{path}.{name}" if path else name: tensor
-            for path, module in self.model.named_modules()
+            for path, module in self.modules
             for name, tensor in (
                 *module.named_parameters(recurse=False, remove_duplicate=False),
                 *module.named_buffers(recurse=False, remove_duplicate=False),
@@ -121,28 +120,40 @@ class Recorder(TorchDispatchMode):
         name = f"{stopped.path} ({stopped.kind})" if stopped.path else stopped.kind
         return f"{after}{name} cannot take {_shapes(stopped.inputs)}: {reason}"
 
-    def _watch(self) -> list[Any]:
-        """Hooks that note which module is running."""
-        hooks: list[Any] = []
-        for path, module in self.model.named_modules():
+    @contextmanager
+    def _calls_seen(self) -> Iterator[None]:
+        """While this lasts, every call of one of the network's modules is noted: by standing in for `nn.Module.__call__`, as torch.fx does,
+        which costs a third of what two hooks a module do."""
+        paths = {module: path for path, module in reversed(self.modules)}
+        original = nn.Module.__call__
 
-            def before(module: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
-                if threading.get_ident() != self._thread:
-                    self._elsewhere = path
-                    return
-                parent = self._running[-1] if self._running else -1
-                self._running.append(len(self.calls))
-                given = self._current((args, kwargs))
-                self.calls.append(Call(path, type(module).__name__, parent, given))
+        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            path = paths.get(module)
+            if path is None:
+                return original(module, *args, **kwargs)
+            if threading.get_ident() != self._thread:
+                self._elsewhere = path
+                return original(module, *args, **kwargs)
+            running = self._running
+            noted = Call(
+                path,
+                type(module).__name__,
+                running[-1] if running else -1,
+                self._current((args, kwargs) if kwargs else args),
+            )
+            running.append(len(self.calls))
+            self.calls.append(noted)
+            output = original(module, *args, **kwargs)
+            running.pop()
+            noted.outputs, noted.finished = self._current(output), True
+            return output
 
-            def after(module: nn.Module, args: Any, output: Any) -> None:
-                if threading.get_ident() != self._thread:
-                    return
-                call = self.calls[self._running.pop()]
-                call.outputs, call.finished = self._current(output), True
-
-            hooks += [module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after)]
-        return hooks
+        with _ALONE:
+            nn.Module.__call__ = call
+            try:
+                yield
+            finally:
+                nn.Module.__call__ = original
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -152,19 +163,23 @@ class Recorder(TorchDispatchMode):
             if made is not NotImplemented:
                 return made
         seen: list[Tensor] = []
-        key: list[Any] = [func]
-        noted, noted_named = self._note(args, seen, key), {}
+        key: list[Any] = [id(func)]  # torch's operations are hashed in Python, and live for ever
+        about = _about(func)
+        reads: list[Value] = []
+        noted, noted_named = self._note(args, seen, reads, key), {}
         for name, arg in kwargs.items():
             key.append(name)
-            noted_named[name] = self._note(arg, seen, key)
-        reads = [self._ledger.value(x) for x in seen]
+            noted_named[name] = self._note(arg, seen, reads, key)
         if self._written:  # what was written into the same memory under another name since
             later = (self._written.get(value.storage) for value in reads)
             reads += [new for value, new in zip(reads, later, strict=True) if new and new.number > value.number]
-        output = self._output(func, args, kwargs, tuple(key), seen) if self.tensors == "meta" else func(*args, **kwargs)
-        tensors = [output] if isinstance(output, Tensor) else list(_tensors(output))
+        if self.tensors == "meta":
+            output = self._output(func, about, args, kwargs, tuple(key), seen)
+        else:
+            output = func(*args, **kwargs)
+        tensors = _found(output)
         makes = tuple([self._ledger.new(x, "made") for x in tensors])
-        if _about(func).writes:
+        if about.writes:
             for tensor in self._mutated(func, args, kwargs):
                 is_output = any(tensor is x for x in tensors)
                 value = self._ledger.value(tensor) if is_output else self._ledger.new(tensor, "made")
@@ -176,9 +191,11 @@ class Recorder(TorchDispatchMode):
         self.ops.append(Op(func, call, noted, noted_named, tuple(reads), makes, self.function, watched, own))
         return output
 
-    def _output(self, func: Any, args: Any, kwargs: Any, key: tuple[Any, ...], seen: list[Tensor]) -> Any:
+    def _output(
+        self, func: Any, about: _About, args: Any, kwargs: Any, key: tuple[Any, ...], seen: list[Tensor]
+    ) -> Any:
         """What the operation makes: like the last time if the same was asked, else by our rules, else by torch's."""
-        if any(not x.is_meta for x in seen):  # the form may depend on its numbers, as with a mask
+        if not all(x.is_meta for x in seen):  # the form may depend on its numbers, as with a mask
             return func(*args, **kwargs)
         try:
             known = self._known.get(key)
@@ -186,29 +203,31 @@ class Recorder(TorchDispatchMode):
             return func(*args, **kwargs)
         if known is not None:
             made = tuple(torch.empty_strided(s, t, dtype=dtype, device="meta") for s, t, dtype in known)
-            return made[0] if _about(func).is_single else made
+            return made[0] if about.is_single else made
         output = outputs(func, args, kwargs)
         if output is None:
             output = func(*args, **kwargs)
-        if _about(func).makes_anew:
+        if about.makes_anew:
             made = output if isinstance(output, tuple) else (output,)
             if all(isinstance(x, Tensor) and x.is_meta and x.layout == torch.strided for x in made):
                 self._known[key] = tuple((x.shape, x.stride(), x.dtype) for x in made)
         return output
 
-    def _note(self, x: Any, seen: list[Tensor], key: list[Any]) -> Any:
-        """An argument with a Value where there is a tensor; tensors are added to `seen`, what decides the output's form to `key`."""
+    def _note(self, x: Any, seen: list[Tensor], reads: list[Value], key: list[Any]) -> Any:
+        """An argument with a Value where there is a tensor; these are added to `reads`, the tensors to `seen`, what decides the output's
+        form to `key`."""
         kind = type(x)
         if kind in _SCALARS:
             key += (kind, x)
             return x
-        if isinstance(x, Tensor):
+        if kind is Tensor or isinstance(x, Tensor):
             seen.append(x)
             key += (x.shape, x.stride() if x.layout == torch.strided else x.layout, x.dtype)
-            return self._ledger.value(x)
+            reads.append(value := self._ledger.value(x))
+            return value
         if isinstance(x, list | tuple):
             key.append(len(x))
-            return kind([self._note(y, seen, key) for y in x])
+            return kind([self._note(y, seen, reads, key) for y in x])
         key += (kind, x)
         return x
 
@@ -219,7 +238,7 @@ class Recorder(TorchDispatchMode):
                 yield from _tensors(kwargs.get(argument.name, args[i] if i < len(args) else None))
 
     def _current(self, tensors: Any) -> tuple[Value, ...]:
-        return tuple(self._ledger.value(x) for x in _tensors(tensors))
+        return tuple([self._ledger.value(x) for x in _found(tensors)])
 
 
 _SCALARS = frozenset(
@@ -244,6 +263,15 @@ def _about(func: Any) -> _About:
 
 
 _VIEWS_IN_DISGUISE = (torch.ops.aten._unsafe_view, torch.ops.aten._reshape_alias, torch.ops.aten.lift_fresh)
+
+
+def _found(tree: Any) -> Sequence[Tensor]:
+    """`_tensors`, the common cases first."""
+    if isinstance(tree, Tensor):
+        return (tree,)
+    if type(tree) is tuple and all(isinstance(branch, Tensor) for branch in tree):
+        return tree
+    return list(_tensors(tree))
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:

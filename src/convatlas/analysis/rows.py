@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convatlas.analysis.cost import Cost, cost
+from convatlas.analysis.cost import Cost, added, cost
 from convatlas.analysis.depth import depths
 from convatlas.analysis.outline import Block, Outline
 from convatlas.analysis.receptive import Field, Unknown, with_and_without_gates
@@ -51,7 +51,10 @@ class Rows:
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
         self.costs = [cost(op) for op in tape.ops]
-        self.made = [[value for value in op.makes if not _is_view(op, value)] for op in tape.ops]
+        made = [[value for value in op.makes if not _is_view(op, value)] for op in tape.ops]
+        self.activations = [sum(value.elements for value in values) for values in made]
+        self.activation_bytes = [sum(value.bytes_ for value in values) for values in made]
+        self.moved = [_moved(op) if of.flops else 0 for op, of in zip(tape.ops, self.costs, strict=True)]
         self.depths = depths(tape)
         self.fields, self.without_gates = with_and_without_gates(tape)
         self._own: dict[int, list[int]] = {}
@@ -161,7 +164,6 @@ class Rows:
     ) -> Row:
         state: Mapping[str, Value] = self.tape.state
         held = [(name, state[name]) for name in names]
-        made = [value for op in ops for value in self.made[op]]
         last = outputs[-1].number if outputs else -1
         return Row(
             path=path,
@@ -172,21 +174,20 @@ class Rows:
             parameters=sum(value.elements for _, value in held if value.origin == "parameter"),
             trainable=sum(value.elements for name, value in held if name in self.tape.trainable),
             buffers=sum(value.elements for _, value in held if value.origin == "buffer"),
-            cost=sum((self.costs[op] for op in ops), Cost()),
-            activations=sum(value.elements for value in made),
-            activation_bytes=sum(value.bytes_ for value in made),
-            moved_bytes=sum(self._moved(op) for op in ops),
+            cost=added([self.costs[op] for op in ops]),
+            activations=sum([self.activations[op] for op in ops]),
+            activation_bytes=sum([self.activation_bytes[op] for op in ops]),
+            moved_bytes=sum([self.moved[op] for op in ops]),
             depth=max((self.depths.get(value.number, 0) for value in outputs), default=0),
             field=self.fields.get(last),
             field_without_gates=self.without_gates.get(last),
         )
 
-    def _moved(self, op: int) -> int:
-        """The bytes an operation reads and writes, each tensor once; none where it computes nothing."""
-        if not self.costs[op].flops:
-            return 0
-        reads = {value.number: value for value in self.tape.ops[op].reads}
-        return sum(value.bytes_ for value in (*reads.values(), *self.tape.ops[op].makes))
+
+def _moved(op: Op) -> int:
+    """The bytes an operation reads and writes, each tensor once."""
+    reads = {value.number: value for value in op.reads}
+    return sum([value.bytes_ for value in (*reads.values(), *op.makes)])
 
 
 def _is_view(op: Op, value: Value) -> bool:

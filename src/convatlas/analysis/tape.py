@@ -7,7 +7,8 @@ are executed, so functional calls, shared modules and branches come out as they 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from math import prod
 from typing import Any, Literal
 
@@ -37,7 +38,7 @@ class Value:
         return self.elements * self.dtype.itemsize
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Op:
     """One executed operation."""
 
@@ -50,11 +51,19 @@ class Op:
     function: Any = None  # the function of torch that Python called and that ran this: F.linear, which takes several
     watched: bool = True  # by autograd, if the pass is to be trained: not what the network runs under `torch.no_grad()`
     own_backward: str = ""  # in training: the network's own `autograd.Function` that ran this, or "checkpoint"
+    known: dict[str, Any] = field(
+        default_factory=dict, repr=False
+    )  # what others worked out about it, to be asked again
 
     @property
     def kind(self) -> str:
         """`aten.convolution`."""
-        return str(self.func.overloadpacket)
+        return _kind(self.func)
+
+
+@cache
+def _kind(func: Any) -> str:
+    return str(func.overloadpacket)
 
 
 @dataclass(slots=True)
@@ -91,3 +100,12 @@ class Tape:
     storages: tuple[Storage, ...]
     tensors: Tensors  # what it ran on
     training: bool  # in training mode, otherwise in evaluation mode
+
+    @cached_property
+    def varying(self) -> frozenset[int]:
+        """Numbers of the values that depend on the inputs; the others come from weights and constants alone."""
+        numbers = {value.number for value in self.inputs}
+        for op in self.ops:
+            if any(value.number in numbers for value in op.reads):
+                numbers.update([value.number for value in op.makes])
+        return frozenset(numbers)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from convatlas import catalogue, zoo
-from convatlas.analysis.analysis import Analysis
+from convatlas.analysis.analysis import Analysis, without_collector
 from convatlas.analysis.analysis import analyse as analyse_module
 from convatlas.analysis.memory import STATES, Optimizer
 from convatlas.analysis.record import UnrunnableError
@@ -77,7 +77,8 @@ def analyse(
                 raise ConvAtlasError(
                     f"{sizes[0][0]} channels cannot be meant;", remedy=f"channels come first: {sides}."
                 )
-            model = zoo.skeleton(model, num_classes=network.num_classes, in_channels=sizes[0][0])
+            with without_collector():
+                model = zoo.skeleton(model, num_classes=network.num_classes, in_channels=sizes[0][0])
             stages = stage_paths(model)
     elif not isinstance(model, nn.Module):
         raise ConvAtlasError(f"{type(model).__name__} is no network;", remedy="give an nn.Module or a name.")
