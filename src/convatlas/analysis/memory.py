@@ -253,8 +253,8 @@ def _given(op: Op) -> tuple[list[Value], Any]:
     """The tensors an operation is given, and all of its arguments but their sizes."""
     found = op.known.get("given")
     if found is None:
-        given = list(_values((op.args, tuple(op.kwargs.values()))))
-        found = op.known["given"] = given, _form((op.args, tuple(op.kwargs.items())))
+        given: list[Value] = []
+        found = op.known["given"] = given, (_form(op.args, given), _form(tuple(op.kwargs.items()), given))
     return found
 
 
@@ -322,24 +322,18 @@ def _address(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def _values(tree: Any) -> Iterator[Value]:
-    if isinstance(tree, Value):
-        yield tree
-    elif isinstance(tree, tuple | list):
-        for branch in tree:
-            yield from _values(branch)
-
-
 def _replaced(tree: Any, tensor: Callable[[Value], Tensor]) -> Any:
     if isinstance(tree, Value):
         return tensor(tree)
     return type(tree)([_replaced(x, tensor) for x in tree]) if isinstance(tree, tuple | list) else tree
 
 
-def _form(tree: Any) -> Any:
-    """What of the arguments may decide what is saved: all but sizes."""
-    if isinstance(tree, Value):
+def _form(tree: Any, given: list[Value]) -> Any:
+    """What of the arguments may decide what is saved: all but sizes. Tensors among them are added to `given`."""
+    kind = type(tree)
+    if kind is Value:
+        given.append(tree)
         return tree.dtype
-    if isinstance(tree, tuple | list):
-        return tuple(_form(x) for x in tree)
-    return "number" if isinstance(tree, int | float) and not isinstance(tree, bool) else str(tree)
+    if kind is int or kind is float:
+        return "number"
+    return tuple([_form(x, given) for x in tree]) if isinstance(tree, tuple | list) else str(tree)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from convatlas.analysis.lending import Modules, held, left_as_it_was, modules_of
+from convatlas.analysis.lending import Modules, left_as_it_was, modules_of
 from convatlas.analysis.recorder import Recorder
 from convatlas.analysis.tape import Tape, Tensors
 
@@ -108,5 +108,10 @@ def _fake_mode() -> Iterator[Any]:
 
 
 def _is_on_meta(modules: Modules) -> bool:
-    tensors = [tensor for kind in held(modules) for tensor in kind.values()]
+    tensors = [
+        tensor
+        for _, module in modules
+        for tensor in (*module._parameters.values(), *module._buffers.values())
+        if tensor is not None
+    ]
     return bool(tensors) and all(tensor.is_meta for tensor in tensors)

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields, is_dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -254,8 +253,17 @@ class _About(NamedTuple):
     makes_anew: bool  # memory, and writes into none that was there
 
 
-@cache
 def _about(func: Any) -> _About:
+    found = _ABOUT.get(id(func))
+    if found is None:
+        found = _ABOUT[id(func)] = _asked(func)
+    return found
+
+
+_ABOUT: dict[int, _About] = {}  # by identity: torch's operations live for ever, and are hashed in Python
+
+
+def _asked(func: Any) -> _About:
     schema = func._schema
     is_view = schema.is_mutable or any(made.alias_info for made in schema.returns)
     makes_anew = not is_view and func.overloadpacket not in _VIEWS_IN_DISGUISE and bool(schema.returns)

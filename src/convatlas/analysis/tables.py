@@ -82,7 +82,7 @@ def _seen(row: Row) -> tuple[str, str]:
     if not isinstance(field, Field):
         return ("–" if field is None else "?", "–")
     size = _size(field)
-    if isinstance(bare, Field) and bare.size != field.size:
+    if bare is not field and isinstance(bare, Field) and bare.size != field.size:
         return f"{size} ({_size(bare)})", _alike(bare.stride)
     return size, "–" if field.whole else _alike(field.stride)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from math import prod
 from typing import Any, Literal
 
@@ -58,12 +58,13 @@ class Op:
     @property
     def kind(self) -> str:
         """`aten.convolution`."""
-        return _kind(self.func)
+        found = _KINDS.get(id(self.func))
+        if found is None:
+            found = _KINDS[id(self.func)] = str(self.func.overloadpacket)
+        return found
 
 
-@cache
-def _kind(func: Any) -> str:
-    return str(func.overloadpacket)
+_KINDS: dict[int, str] = {}  # torch's operations live for ever, and are hashed in Python
 
 
 @dataclass(slots=True)
