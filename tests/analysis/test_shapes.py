@@ -87,6 +87,8 @@ def arguments(draw: st.DrawFn, func: Any) -> tuple[Any, ...]:
         return x, draw(st.lists(st.integers(-3, 3), max_size=3)), draw(st.booleans())
     if name in ("div_", "bernoulli_"):
         return x, 0.5
+    if name in ("add_", "mul_") and draw(st.booleans()):
+        return torch.empty((), dtype=dtype, device="meta"), draw(st.sampled_from([1, 0.5, True]))
     if name in ("add_", "mul_"):
         return x, draw(nearly(tuple(x.shape)).flatmap(tensors))
     if name in ("add", "sub", "mul", "div"):

@@ -27,6 +27,8 @@ def outputs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor 
         return None
     tensors = [x for arg in args for x in (arg if isinstance(arg, list | tuple) else (arg,)) if isinstance(x, Tensor)]
     dtype = tensors[0].dtype
+    if func is aten.add_.Tensor and _counts(*args):
+        return args[0]
     if not dtype.is_floating_point or any(x.dtype != dtype or not x.is_meta for x in tensors):
         return None  # what a network makes on the CPU holds numbers that it may ask for
     if rule not in (_matrices, _in_place) and not all(
@@ -45,6 +47,11 @@ def outputs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor 
         dtypes = (dtype, torch.float32, torch.float32)  # statistics are kept in the type in which sums are made
     made = tuple(torch.empty(tuple(s), dtype=d, device="meta") for s, d in zip(shapes, dtypes, strict=True))
     return made[0] if len(made) == 1 else made
+
+
+def _counts(counter: Tensor, more: Any) -> bool:
+    """Whether a whole number is added to a counter, as batch norm keeps one of its batches."""
+    return counter.is_meta and counter.dtype == torch.int64 and not counter.dim() and type(more) is int
 
 
 def _is_in_order(x: Tensor) -> bool:

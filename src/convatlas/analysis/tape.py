@@ -18,9 +18,9 @@ Tensors = Literal["meta", "fake", "real"]
 Origin = Literal["input", "parameter", "buffer", "constant", "made"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # frozen ones take four times as long to make, and there are thousands
 class Value:
-    """A tensor as it was at one time: an operation in place makes a new value of the same tensor."""
+    """A tensor as it was at one time: an operation in place makes a new value of the same tensor. Not to be changed."""
 
     number: int
     shape: tuple[int, ...]
@@ -38,9 +38,9 @@ class Value:
         return self.elements * self.dtype.itemsize
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Op:
-    """One executed operation."""
+    """One executed operation. Not to be changed, but for what is `known` of it."""
 
     func: Any  # torch's OpOverload
     call: int  # the innermost module call that was running: an index into `Tape.calls`
