@@ -8,6 +8,7 @@ shows; below also a model on `meta`, which spares them the initialisation and th
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import itertools
 import logging
@@ -37,6 +38,7 @@ NETS = (
     *("googlenet_bn", "mobilenet_v2", "mobilenet_v3_large", "wide_resnet50_2", "resnext50_32x4d"),
 )
 LARGE_FC = ("alexnet_owt", "vgg16")  # most of their parameters are in fully connected layers, costly to initialise
+ROUNDS = 7
 THEIRS = {"alexnet_owt": "alexnet", "googlenet_bn": "googlenet"}  # torchvision's names where they differ
 
 RESIDENT = """
@@ -118,7 +120,7 @@ def compared(
         sides = {"ours": seconds(ours, name, device), **{n: seconds(side, name, device) for n, side in peers.items()}}
         for warm_up in sides.values():
             warm_up()
-        runs = interleaved(5, **sides)
+        runs = interleaved(ROUNDS, **sides)
         each = {peer: ratios(runs[peer], runs["ours"]) for peer in peers}
         best = min(peers, key=lambda peer: statistics.median(each[peer]))
         faster[name] = statistics.median(each[best])
@@ -128,6 +130,7 @@ def compared(
 
 def allocated(run: Callable[[], object]) -> tuple[int, int]:
     """What torch's CPU allocator handed out in `run`: the most at once, and what is left with the result."""
+    gc.collect()  # what is freed of others' would count
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         result = run()
     watching: Any = watched.profiler
@@ -179,7 +182,7 @@ def main() -> None:
     section(
         "The analyser",
         "From a network's name to the whole report as text, the model made on the way: seconds of ours, then each peer's time over ours, "
-        "medians of 5 rounds in one process (least–greatest). "
+        f"medians of {ROUNDS} rounds in one process (least–greatest). "
         f"Without {' and '.join(LARGE_FC)}, whose large fully connected layers the peers initialise, the geometric mean is "
         f"{geometric(without):.1f}; with peers given models on `meta`, {on_meta:.1f}"
         f"{' (' + ', '.join(missing) + ' cannot take these)' if missing else ''}. "

@@ -85,7 +85,8 @@ def fit(data: Path, *options: str | Path) -> Finished:
 
 
 def interleaved(repeats: int, **sides: Callable[[], T]) -> dict[str, list[T]]:
-    """Each side's results, the sides run in turn, `repeats` rounds.
+    """Each side's results, the sides run in turn, `repeats` rounds, each beginning with the next side: none has always the same before it,
+    whose caches and threads it would find warm.
 
     A round in which other processes took much of the machine is run again, up to `_EXTRA` times in all, and the calmest rounds are kept:
     which ones is decided by the others' share alone, never by what was measured.
@@ -93,9 +94,10 @@ def interleaved(repeats: int, **sides: Callable[[], T]) -> dict[str, list[T]]:
     rounds: list[tuple[float, dict[str, T]]] = []
     while len(rounds) < repeats + (_EXTRA if repeats > 1 else 0) and sum(b <= _CALM for b, _ in rounds) < repeats:
         before, results = _processor_seconds(), {}
-        for name, side in sides.items():
+        first = len(rounds) % len(sides)
+        for name in [*list(sides)[first:], *list(sides)[:first]]:
             say(f"round {len(rounds) + 1}: {name}")
-            results[name] = side()
+            results[name] = sides[name]()
         after = _processor_seconds()
         busy, own, capacity = (b - a for a, b in zip(before, after, strict=True))
         rounds.append((max(0.0, busy - own) / capacity if capacity else 0.0, results))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -86,6 +87,7 @@ def test_what_is_saved_is_what_autograd_keeps_at_every_freeze_depth(name: str) -
 
 def allocated(run: Callable[[], object]) -> tuple[int, int]:
     """What the CPU's allocator handed out while `run` ran: the most at once, and what is left while its result is held."""
+    gc.collect()  # what is freed of others' would count
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         result = run()
     watching: Any = watched.profiler
