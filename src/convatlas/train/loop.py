@@ -1,14 +1,20 @@
 """The one training loop: images in memory, augmented in batches on the device, one optimiser step a batch, one line of history an epoch.
 
 Small data (30,000 images of 64 pixels are 370 MB) lives on the device as uint8, so nothing waits for files or workers.
+
+Whatever is random is a function of the seed and of where the run is: the order of the images of the seed and the epoch, augmentation and
+dropout of the seed and the step. So there is no state of random numbers to keep, and a run that was stopped after any step goes on bit for
+bit as it would have, on the same machine with the same number of threads.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +25,7 @@ from convatlas.errors import ConvAtlasError
 from convatlas.train.augment import augmented, erased, mixed
 from convatlas.train.config import TrainConfig
 from convatlas.train.optim import learning_rate, optimiser
+from convatlas.train.run import Run, Stopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +47,8 @@ def train(
     *,
     held_out: tuple[Tensor, Tensor] | None = None,
     device: torch.device | str = "cpu",
+    run: Run | None = None,
+    save_every: int = 0,
     progress: Callable[[int, int], None] | None = None,
     log: Callable[[Epoch], None] | None = None,
 ) -> tuple[Epoch, ...]:
@@ -50,8 +59,11 @@ def train(
     last n modulo `batch_size`. `progress(step, steps)` is called after every step, `log(epoch)` after every epoch. On the CPU the seed
     decides the result bit for bit for one number of threads; GPU kernels may add in another order.
 
+    With a `run` everything is kept there: a checkpoint after every epoch, every `save_every` steps if that is not 0, and when the run is
+    asked to stop; what a checkpoint of it holds is taken up first.
+
     Raises `ValueError` for fewer than two images or pairs that do not fit, `ConvAtlasError` when the loss is not finite: the
-    weights are then those before that step.
+    weights are then those before that step; `Stopped` when the run was asked to stop.
     """
     if len(images) < 2 or len(images) != len(labels):
         raise ValueError(
@@ -59,53 +71,145 @@ def train(
         )
     device = torch.device(device)
     batch_size = min(config.batch_size, len(images))
-    steps = len(images) // batch_size
+    steps = len(images) // batch_size  # of an epoch
     images, labels = images.to(device), labels.to(device)
     # torch takes both together; its stubs have no such overload
     model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    average = (
-        AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True) if config.ema else None
-    )
-    optim = optimiser(model, config.optim)
-    shuffle = torch.Generator().manual_seed(config.seed)
-    draws = torch.Generator(device).manual_seed(config.seed)
-    history: list[Epoch] = []
+    learner = _Learner(model, config)
+    if run:
+        run.ensure_room(sum(x.nbytes for x in learner.tensors().values()) + learner.optimiser_bytes)
+        learner.take_up(run)
 
+    draws = torch.Generator(device)
+    order = _order(len(images), config.seed, learner.step // steps, device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(config.seed)  # for dropout, which takes no generator
-        for epoch in range(config.epochs):
+        while learner.step < config.epochs * steps:
+            epoch, within = divmod(learner.step, steps)
+            if within == 0:
+                order = _order(len(images), config.seed, epoch, device)
+                learner.total = 0.0
+                learner.started = time.perf_counter()
+            draws.manual_seed(_seed(config.seed, "draws", learner.step))
+            torch.manual_seed(_seed(config.seed, "dropout", learner.step))  # which takes no generator
+            chosen = order[within * batch_size : (within + 1) * batch_size]
+            lr = learning_rate(config.optim, learner.step / steps, config.epochs)
             model.train()
-            started, total, lr = time.perf_counter(), 0.0, 0.0
-            order = torch.randperm(len(images), generator=shuffle).to(device)
-            for step, chosen in enumerate(order.split(batch_size)[:steps]):
-                lr = learning_rate(config.optim, epoch + step / steps, config.epochs)
-                for group in optim.param_groups:
-                    group["lr"] = lr
-                loss = _loss(model, images[chosen], labels[chosen], config, draws)
-                value = loss.item()
-                if not math.isfinite(value):
-                    raise ConvAtlasError(
-                        f"the loss is {value} in epoch {epoch + 1}, step {step + 1} of {steps}, at learning rate {lr:.3g}.",
-                        remedy="Lower optim.lr or lengthen optim.warmup_epochs; check that no image or weight is already NaN.",
-                    )
-                optim.zero_grad()
-                loss.backward()
-                optim.step()
-                if average:
-                    average.update_parameters(model)
-                total += value
-                if progress:
-                    progress(epoch * steps + step + 1, config.epochs * steps)
-            seconds = time.perf_counter() - started
-            top1 = accuracy(average or model, *held_out, config, device=device) if held_out else None
-            history.append(Epoch(epoch=epoch + 1, loss=total / steps, lr=lr, seconds=seconds, held_out=top1))
-            if log:
-                log(history[-1])
+            loss = _loss(model, images[chosen], labels[chosen], config, draws)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise ConvAtlasError(
+                    f"the loss is {value} in epoch {epoch + 1}, step {within + 1} of {steps}, at learning rate {lr:.3g}.",
+                    remedy="Lower optim.lr or lengthen optim.warmup_epochs; check that no image or weight is already NaN.",
+                )
+            learner.learn(loss, lr)
+            learner.total += value
+            if progress:
+                progress(learner.step, config.epochs * steps)
+            if within + 1 == steps:
+                seconds = time.perf_counter() - learner.started
+                top1 = accuracy(learner.result, *held_out, config, device=device) if held_out else None
+                done = Epoch(epoch=epoch + 1, loss=learner.total / steps, lr=lr, seconds=seconds, held_out=top1)
+                learner.history.append(done)
+                if run:
+                    run.log(**asdict(done))
+                if log:
+                    log(done)
+            if run:
+                last = learner.step == config.epochs * steps
+                due = within + 1 == steps or (save_every and learner.step % save_every == 0)
+                if due or run.stop:
+                    learner.save(run)
+                if run.stop and not last:
+                    raise Stopped(f"stopped after step {learner.step} of {config.epochs * steps}")
 
-    if average:
-        model.load_state_dict(average.module.state_dict())
+    if learner.average:
+        model.load_state_dict(learner.average.module.state_dict())
     model.eval()
-    return tuple(history)
+    return tuple(learner.history)
+
+
+class _Learner:
+    """What changes while a model is trained, and so what a checkpoint holds."""
+
+    def __init__(self, model: nn.Module, config: TrainConfig) -> None:
+        self.model = model
+        self.average: AveragedModel | None = None
+        if config.ema:
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+        self.optim = optimiser(model, config.optim)
+        self.step = 0
+        self.total = 0.0  # of the losses of the epoch so far
+        self.started = time.perf_counter()  # the epoch, or going on with it
+        self.history: list[Epoch] = []
+
+    @property
+    def result(self) -> nn.Module:
+        """The model whose accuracy counts."""
+        return self.average or self.model
+
+    @property
+    def optimiser_bytes(self) -> int:
+        """At the most, of what it will keep."""
+        return 2 * sum(p.nbytes for p in self.model.parameters())
+
+    def learn(self, loss: Tensor, lr: float) -> None:
+        """One step."""
+        for group in self.optim.param_groups:
+            group["lr"] = lr
+        self.optim.zero_grad()
+        loss.backward()
+        self.optim.step()
+        if self.average:
+            self.average.update_parameters(self.model)
+        self.step += 1
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers, of the average too, and the optimiser's state by the names of the parameters."""
+        average = self.average.state_dict() if self.average else {}
+        return {
+            **{f"model.{key}": x for key, x in self.model.state_dict().items()},
+            **{f"average.{key}": x for key, x in average.items()},
+            **{f"optim.{name}:{slot}": x for name, slot, x in self._slots()},
+        }
+
+    def save(self, run: Run) -> None:
+        """A checkpoint of the run."""
+        run.save(self.step, self.tensors(), {"total": self.total, "history": [asdict(epoch) for epoch in self.history]})
+
+    def take_up(self, run: Run) -> None:
+        """What the newest checkpoint of the run holds, if there is one."""
+        found = run.resume()
+        if found is None:
+            return
+        self.step, self.total = found.step, found.state["total"]
+        self.history = [Epoch(**epoch) for epoch in found.state["history"]]
+        self.model.load_state_dict(_under("model.", found.tensors))
+        if self.average:
+            self.average.load_state_dict(_under("average.", found.tensors))
+        parameters = dict(self.model.named_parameters())
+        for key, x in _under("optim.", found.tensors).items():
+            name, _, slot = key.rpartition(":")
+            parameter = parameters[name]
+            self.optim.state[parameter][slot] = x if not x.ndim else torch.empty_like(parameter).copy_(x)
+
+    def _slots(self) -> Iterator[tuple[str, str, Tensor]]:
+        for name, parameter in self.model.named_parameters():
+            for slot, x in self.optim.state.get(parameter, {}).items():
+                if isinstance(x, Tensor):
+                    yield name, slot, x
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)}
+
+
+def _seed(seed: int, what: str, where: int) -> int:
+    """Seeds that have nothing to do with one another."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {what} {where}".encode(), digest_size=7).digest(), "big")
+
+
+def _order(images: int, seed: int, epoch: int, device: torch.device) -> Tensor:
+    return torch.randperm(images, generator=torch.Generator().manual_seed(_seed(seed, "order", epoch))).to(device)
 
 
 def _loss(model: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig, draws: torch.Generator) -> Tensor:

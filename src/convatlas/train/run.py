@@ -1,0 +1,194 @@
+"""A run is a directory, and repeating the command that made it goes on where it stopped.
+
+    run.json        what is trained: recipe, config, data, initial weights, versions
+    metrics.jsonl   a line an epoch and, between, now and then one a step; appended to
+    checkpoints/    see `checkpoint`
+
+What decides the result is in run.json; a command that would train something else there is refused with the difference. A checkpoint
+records how long metrics.jsonl was, and a run that goes on cuts the file back to that, so no line stands there twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from torch import Tensor
+
+from convatlas.errors import ConvAtlasError
+from convatlas.train.checkpoint import Checkpoint, newest, save, write_whole
+
+SCHEMA = "convatlas.run/1"
+_DECIDE = ("recipe", "network", "config", "data", "weights")  # a run that differs in these is another run
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and has saved where it is."""
+
+
+class Run:
+    """The directory of one training run, held open by one process: use `open_run`."""
+
+    def __init__(
+        self, folder: Path, described: Mapping[str, Any], metrics: BinaryIO, say: Callable[[str], None]
+    ) -> None:
+        self.folder = folder
+        self.described = described
+        self.stop = False  # asked for by Ctrl-C or SIGTERM; whoever trains saves and leaves after the step
+        self._metrics = metrics
+        self._say = say
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.folder / "checkpoints"
+
+    def resume(self) -> Checkpoint | None:
+        """The newest sound checkpoint, with metrics.jsonl cut back to what it was then; None at the beginning."""
+        found = newest(self.checkpoints, self._say)
+        length = found.state["metrics_bytes"] if found else 0
+        if self._metrics.seek(0, os.SEEK_END) < length:
+            raise ConvAtlasError(
+                f"{self.folder / 'metrics.jsonl'} is shorter than it was at step {found.step if found else 0}.",
+                remedy="Put back the file, or start again with another --out.",
+            )
+        self._metrics.truncate(length)
+        self._metrics.seek(length)
+        return found
+
+    def log(self, **row: Any) -> None:
+        """Appends a line to metrics.jsonl."""
+        self._metrics.write(json.dumps(row).encode() + b"\n")
+        self._metrics.flush()
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """A checkpoint. Raises `ConvAtlasError` where the disk does not take it; the one before it can be read then."""
+        try:
+            os.fsync(self._metrics.fileno())
+            found = Checkpoint(step=step, tensors=tensors, state={**state, "metrics_bytes": self._metrics.tell()})
+            save(self.checkpoints, found)
+        except OSError as error:
+            raise ConvAtlasError(
+                f"{self.checkpoints}: step {step} cannot be saved ({error}); the checkpoint before it is as it was.",
+                remedy="Make room or mend the disk, then repeat the command: it goes on from there.",
+            ) from error
+
+    def ensure_room(self, bytes_: int) -> None:
+        """Raises `ConvAtlasError` where three checkpoints of `bytes_` would not fit: two are kept while a third is written."""
+        free = shutil.disk_usage(self.folder).free
+        if free < 3 * bytes_:
+            raise ConvAtlasError(
+                f"{self.folder}: {free / 1e6:,.0f} MB are free, and checkpoints need {3 * bytes_ / 1e6:,.0f} MB.",
+                remedy="Make room, or give a folder on another disk with --out.",
+            )
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """While this lasts Ctrl-C and SIGTERM set `stop`; a second Ctrl-C interrupts at once. Elsewhere than in the main thread nothing
+        changes."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: Any) -> None:
+            if self.stop and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.stop = True
+            self._say("stopping after this step; once more Ctrl-C stops at once")
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def open_run(
+    folder: Path, described: Mapping[str, Any], say: Callable[[str], None] = lambda message: None
+) -> Iterator[Run]:
+    """The run in `folder`, a new one or the one that is there if it trains the same thing.
+
+    `described` is what goes into run.json: `recipe`, `network`, `config`, `data` and `weights` decide the result, anything else is for
+    the record. Raises `ConvAtlasError` where the folder holds another run, something else, or a run that another process trains.
+    """
+    described = json.loads(json.dumps({"schema": SCHEMA, **described}))  # as it will be read
+    with contextlib.ExitStack() as open_:
+        try:
+            metrics = _opened(folder, described, say, open_)
+        except OSError as error:
+            raise ConvAtlasError(
+                f"{folder}: cannot be written ({error}).", remedy="Give another folder with --out."
+            ) from error
+        yield Run(folder, described, metrics, say)
+
+
+def _opened(
+    folder: Path, described: Mapping[str, Any], say: Callable[[str], None], open_: contextlib.ExitStack
+) -> BinaryIO:
+    """The run's metrics.jsonl, once the folder is known to be this run's and nobody else's."""
+    file = folder / "run.json"
+    if not file.is_file() and folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):
+        raise ConvAtlasError(f"{folder} holds something that is no run.", remedy="Give a new folder with --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    open_.enter_context(_alone(folder))
+    if file.is_file():
+        _ensure_same(file, described, say)
+    else:
+        write_whole(file, json.dumps(described, indent=1).encode() + b"\n")
+    path = folder / "metrics.jsonl"
+    path.touch()
+    return open_.enter_context(path.open("r+b"))
+
+
+def _ensure_same(file: Path, described: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    try:
+        there = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        there = None
+    if not isinstance(there, dict) or there.get("schema") != SCHEMA:
+        raise ConvAtlasError(f"{file} is no description of a run.", remedy="Give another folder with --out.")
+    differing = [line for key in _DECIDE for line in differences(there.get(key), described.get(key), key)]
+    if differing:
+        raise ConvAtlasError(
+            f"{file.parent} holds another run:\n  " + "\n  ".join(differing) + "\n",
+            remedy="Give another folder with --out, or the same settings to go on with it.",
+        )
+    for line in differences(there.get("versions"), described.get("versions"), "versions"):
+        say(f"{line}: the rest of this run may differ in the last bits from what it would have been")
+
+
+def differences(there: Any, now: Any, name: str) -> Iterator[str]:
+    """What differs, a line a field: `config.optim.lr: 0.1 there, 0.05 now`."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        for key in dict.fromkeys((*there, *now)):
+            yield from differences(there.get(key), now.get(key), f"{name}.{key}")
+    elif there != now:
+        yield f"{name}: {json.dumps(there)} there, {json.dumps(now)} now"
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time; a lock of the operating system's, which is free again when its holder is killed."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, which has no such locks
+        yield
+        return
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConvAtlasError(
+                f"{folder} is being trained by another process.",
+                remedy="Wait for it, or give another folder with --out.",
+            ) from None
+        yield

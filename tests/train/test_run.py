@@ -1,0 +1,191 @@
+"""A run goes on bit for bit where it stopped, and its folder is nobody else's."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from test_loop import small_net, stripes
+from torch import Tensor
+
+from convatlas.errors import ConvAtlasError
+from convatlas.train import Augment, Optim, TrainConfig, train
+from convatlas.train.run import Stopped, open_run
+
+CONFIG = TrainConfig(
+    epochs=3,
+    batch_size=16,
+    image_size=20,
+    optim=Optim(lr=0.1, warmup_epochs=1),
+    augment=Augment(scale=(0.7, 1.0), flip=0.5, colour=0.2, mixup=0.2, cutmix=0.2, erase=0.2),
+)
+STEPS = 3 * 2  # 40 images
+EVERY = [
+    CONFIG,
+    replace(CONFIG, ema=0.8, label_smoothing=0.1),
+    replace(CONFIG, optim=Optim(name="adamw", lr=0.01, warmup_epochs=1)),
+    replace(CONFIG, precision="bfloat16"),
+]
+
+
+def described(config: TrainConfig = CONFIG) -> dict[str, Any]:
+    return {"recipe": "stripes", "config": asdict(config), "versions": {"torch": torch.__version__}}
+
+
+def go(folder: Path, config: TrainConfig = CONFIG, stop_after: int = 0, save_every: int = 0) -> dict[str, Tensor]:
+    """Trains, or goes on; asks to stop after so many steps of the run."""
+    model = small_net()
+    with open_run(folder, described(config)) as run:
+
+        def progress(step: int, steps: int) -> None:
+            run.stop = step == stop_after
+
+        train(
+            *(model, *stripes(40, seed=1), config),
+            held_out=stripes(20, seed=2),
+            run=run,
+            save_every=save_every,
+            progress=progress,
+        )
+    return model.state_dict()
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+@pytest.mark.parametrize("config", EVERY, ids=["sgd", "ema", "adamw", "bfloat16"])
+def test_stopped_after_any_step_it_ends_the_same(tmp_path: Path, config: TrainConfig) -> None:
+    alone = go(tmp_path / "alone", config)
+    for step in range(1, STEPS):
+        folder = tmp_path / str(step)
+        with pytest.raises(Stopped, match=f"after step {step} of {STEPS}"):
+            go(folder, config, stop_after=step)
+        result = go(folder, config)
+        assert all(torch.equal(result[key], x) for key, x in alone.items())
+        assert metrics(folder) == metrics(tmp_path / "alone")
+        tensors = f"checkpoints/step-{STEPS:09d}.safetensors"
+        assert (folder / tensors).read_bytes() == (tmp_path / "alone" / tensors).read_bytes()
+
+
+def test_a_run_that_is_over_is_not_trained_again(tmp_path: Path) -> None:
+    first = go(tmp_path)
+    before = metrics(tmp_path)
+    again = go(tmp_path)
+    assert all(torch.equal(again[key], x) for key, x in first.items())
+    assert metrics(tmp_path) == before
+
+
+def test_a_damaged_newest_checkpoint_costs_only_time(tmp_path: Path) -> None:
+    alone = go(tmp_path / "alone")
+    with pytest.raises(Stopped):
+        go(tmp_path / "run", stop_after=5, save_every=1)
+    newest = tmp_path / "run/checkpoints/step-000000005.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    result = go(tmp_path / "run")
+    assert all(torch.equal(result[key], x) for key, x in alone.items())
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "alone")
+
+
+def test_another_config_is_refused_with_the_difference(tmp_path: Path) -> None:
+    go(tmp_path)
+    other = replace(CONFIG, epochs=4, optim=Optim(lr=0.05, warmup_epochs=1))
+    with pytest.raises(ConvAtlasError, match="holds another run") as caught:
+        go(tmp_path, other)
+    assert "config.epochs: 3 there, 4 now" in str(caught.value)
+    assert "config.optim.lr: 0.1 there, 0.05 now" in str(caught.value)
+
+
+def test_other_versions_are_told_and_allowed(tmp_path: Path) -> None:
+    said: list[str] = []
+    with open_run(tmp_path, {**described(), "versions": {"torch": "0.1"}}):
+        pass
+    with open_run(tmp_path, described(), said.append):
+        pass
+    assert said and f'versions.torch: "0.1" there, "{torch.__version__}" now' in said[0]
+
+
+def test_two_processes_cannot_train_one_run(tmp_path: Path) -> None:
+    with (
+        open_run(tmp_path, described()),
+        pytest.raises(ConvAtlasError, match="is being trained by another process"),
+        open_run(tmp_path, described()),
+    ):
+        pass
+    with open_run(tmp_path, described()):  # free again
+        pass
+
+
+@pytest.mark.parametrize("content", ["photo.jpg", "run.json"])
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, content: str) -> None:
+    (tmp_path / content).write_text("[]")
+    with pytest.raises(ConvAtlasError, match=r"no run|no description of a run"), open_run(tmp_path, described()):
+        pass
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == [content]
+
+
+def test_a_shortened_log_is_noticed(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        go(tmp_path, stop_after=3)
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(ConvAtlasError, match="is shorter than it was"):
+        go(tmp_path)
+
+
+def test_a_disk_that_fills_up_is_told_and_harms_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = go(tmp_path / "alone")
+    real = Path.replace
+    with monkeypatch.context() as patched:
+
+        def full(path: Path, target: Path) -> Path:
+            if "step-000000004.json" in str(target):
+                raise OSError(28, "No space left on device")
+            return real(path, target)
+
+        patched.setattr(Path, "replace", full)
+        with pytest.raises(ConvAtlasError, match="step 4 cannot be saved") as caught:
+            go(tmp_path / "run")
+    assert "Make room" in caught.value.remedy
+    result = go(tmp_path / "run")
+    assert all(torch.equal(result[key], x) for key, x in alone.items())
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "alone")
+
+
+def test_without_room_nothing_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=100))
+    with pytest.raises(ConvAtlasError, match="MB are free, and checkpoints need"):
+        go(tmp_path)
+    assert metrics(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_ask_to_stop_and_are_given_back(tmp_path: Path, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with open_run(tmp_path, described()) as run, run.listening():
+        os.kill(os.getpid(), number)
+        assert run.stop
+        if number == signal.SIGINT:
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills.py forks")
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_it_ends_the_same(tmp_path: Path, kills: int) -> None:
+    script = Path(__file__).with_name("kills.py")
+    done = subprocess.run([sys.executable, script, tmp_path, str(kills), "0"], stdout=subprocess.PIPE, check=True)
+    found = json.loads(done.stdout)
+    assert found["failures"] == 0
+    assert found["save"] + found["step"] >= kills
+    assert found["save"] >= kills / 4 and found["step"] > 0
