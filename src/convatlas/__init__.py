@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from convatlas.jobs.fit import fit
     from convatlas.jobs.pack import pack
     from convatlas.jobs.result import EvaluateResult, FitResult
+    from convatlas.jobs.train import TrainResult, train_recipe
     from convatlas.weights.load import create
     from convatlas.weights.source import weights_tags
     from convatlas.zoo.convnet import ConvNet, prefix, suffix, taps
@@ -49,6 +50,7 @@ _HOMES = {
     "convatlas.jobs.fit": ("fit",),
     "convatlas.jobs.pack": ("pack",),
     "convatlas.jobs.result": ("EvaluateResult", "FitResult"),
+    "convatlas.jobs.train": ("TrainResult", "train_recipe"),
     "convatlas.weights.load": ("create",),
     "convatlas.weights.source": ("weights_tags",),
     "convatlas.zoo.convnet": ("ConvNet", "prefix", "suffix", "taps"),
@@ -66,6 +68,7 @@ __all__ = [
     "EvaluateResult",
     "FitResult",
     "Prediction",
+    "TrainResult",
     "analyse",
     "card",
     "check",
@@ -81,6 +84,7 @@ __all__ = [
     "scan",
     "suffix",
     "taps",
+    "train_recipe",
     "weights_tags",
 ]
 

@@ -74,3 +74,22 @@ def test_the_share_of_the_label_is_the_share_of_the_pixels(augment: Augment) -> 
     assert float(own.min()) < 0.2 and float(own.max()) > 0.8
     blended = (x != LABELS[:, None, None, None]) & (x != others[:, None, None, None])
     assert bool(blended.any()) == (augment.mixup > 0)
+
+
+def test_padding_moves_images_and_shows_the_colour_around() -> None:
+    colour = (0.25, 0.5, 0.75)
+    x = augmented(IMAGES, 12, Augment(pad=3), seeded(), colour=colour)
+    around = torch.tensor(colour)[:, None, None].expand(3, 18, 18)
+    offsets = set()
+    for moved, image in zip(x, IMAGES, strict=True):
+        wide = around.clone()
+        wide[:, 3:15, 3:15] = image
+        found = [
+            (i, j)
+            for i in range(7)
+            for j in range(7)
+            if torch.allclose(moved, wide[:, i : i + 12, j : j + 12], atol=1e-6)
+        ]
+        assert len(found) == 1
+        offsets.add(found[0])
+    assert len(offsets) > 30 and {i for i, _ in offsets} == {j for _, j in offsets} == set(range(7))

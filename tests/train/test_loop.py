@@ -144,3 +144,17 @@ def test_norms_and_biases_are_not_decayed() -> None:
     decayed, kept = optimiser(small_net(), Optim(weight_decay=0.1)).param_groups
     assert [p.ndim for p in decayed["params"]] == [4, 2] and decayed["weight_decay"] == 0.1
     assert [p.ndim for p in kept["params"]] == [1, 1, 1] and kept["weight_decay"] == 0
+
+
+def test_steps_divide_the_learning_rate_by_ten() -> None:
+    optim = Optim(lr=0.1, warmup_epochs=0, schedule="step", drops=(0.5, 0.75))
+    rates = [learning_rate(optim, epoch, 8) for epoch in (0, 3.9, 4, 5.9, 6, 7.9)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_decay_is_of_what_it_is_said_to_be_of() -> None:
+    model = small_net()
+    for decay_all in (False, True):
+        groups = optimiser(model, Optim(weight_decay=0.1, decay_all=decay_all)).param_groups
+        decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+        assert decayed == {id(p) for p in model.parameters() if decay_all or p.ndim > 1}

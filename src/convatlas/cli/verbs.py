@@ -12,6 +12,7 @@ from convatlas.cli.compare import compare
 from convatlas.cli.output import Json, percent, problems_text, progress_bars, put_json, say, table
 from convatlas.cli.show import show
 from convatlas.cli.study import study
+from convatlas.cli.train import train
 from convatlas.errors import ConvAtlasError
 
 app = typer.Typer(
@@ -393,3 +394,4 @@ def _cache_row(file: Any) -> tuple[str, str, str, str]:
 
 app.command()(compare)
 app.command()(study)
+app.command()(train)

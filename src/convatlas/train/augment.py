@@ -8,6 +8,7 @@ erasing (https://arxiv.org/abs/1708.04896) are blends and masks. Every draw come
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,9 +17,19 @@ from torch.nn import functional as F
 from convatlas.train.config import Augment
 
 
-def augmented(images: Tensor, size: int, augment: Augment, generator: torch.Generator) -> Tensor:
-    """`images` (n, c, h, w), float in 0 … 1, each randomly changed and brought to (n, c, size, size), still in 0 … 1."""
-    x = _crop(images, size, augment, generator)
+def augmented(
+    images: Tensor, size: int, augment: Augment, generator: torch.Generator, *, colour: Sequence[float] = (0.0,)
+) -> Tensor:
+    """`images` (n, c, h, w), float in 0 … 1, each randomly changed and brought to (n, c, size, size), still in 0 … 1.
+
+    `colour` is what stands around an image that is padded, a number a channel.
+    """
+    x = _shifted(images, augment.pad, colour, generator) if augment.pad else images
+    if augment.scale == (1.0, 1.0) and x.shape[2:] == (size, size):  # no pixel is computed anew
+        mirrored = torch.rand(len(x), 1, 1, 1, device=x.device, generator=generator) < augment.flip
+        x = torch.where(mirrored, x.flip(3), x) if augment.flip else x
+    else:
+        x = _crop(x, size, augment, generator)
     if augment.colour:
         x = _colour(x, augment.colour, generator)
     if augment.grey:
@@ -61,6 +72,20 @@ def mixed(
 def _uniform(n: int, bounds: tuple[float, float], like: Tensor, generator: torch.Generator) -> Tensor:
     low, high = bounds
     return low + (high - low) * torch.rand(n, device=like.device, generator=generator)
+
+
+def _shifted(images: Tensor, pad: int, colour: Sequence[float], generator: torch.Generator) -> Tensor:
+    """Each image moved by up to `pad` pixels either way, with `colour` where it leaves room."""
+    n, _, height, width = images.shape
+    around = torch.tensor(colour, device=images.device)[:, None, None]
+    padded = F.pad(images - around, [pad] * 4) + around
+    top, left = (
+        torch.randint(2 * pad + 1, (n, 1), device=images.device, generator=generator)
+        + torch.arange(side, device=images.device)
+        for side in (height, width)
+    )
+    each = torch.arange(n, device=images.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[each, top[:, :, None], left[:, None, :]].permute(0, 3, 1, 2)
 
 
 def _crop(images: Tensor, size: int, augment: Augment, generator: torch.Generator) -> Tensor:

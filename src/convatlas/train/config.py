@@ -10,12 +10,16 @@ from typing import Literal
 class Optim:
     """The optimiser and its learning rate over time."""
 
-    name: Literal["sgd", "adamw"] = "sgd"  # SGD with Nesterov momentum, or AdamW
+    name: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.1  # the highest it gets, for the whole batch
     momentum: float = 0.9  # SGD's; AdamW keeps its usual (0.9, 0.999)
-    weight_decay: float = 5e-4  # on filters and matrices; biases and norms are never decayed
+    nesterov: bool = True  # SGD's
+    weight_decay: float = 5e-4
+    decay_all: bool = False  # biases and norms too, as was usual until 2017; else filters and matrices alone
     warmup_epochs: float = 5.0  # linear, from a hundredth of `lr`
+    schedule: Literal["cosine", "step"] = "cosine"  # after the warm-up
     final_lr: float = 0.0  # where the cosine ends, as a share of `lr`
+    drops: tuple[float, ...] = ()  # shares of the run after which the steps divide the learning rate by 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,7 @@ class Augment:
 
     scale: tuple[float, float] = (1.0, 1.0)  # share of the image's area that a random resized crop keeps
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # of the crop's width to its height
+    pad: int = 0  # pixels of the mean colour put around the image, of which a part of the image's size is then cut out
     flip: float = 0.0  # probability of a left-right flip
     colour: float = 0.0  # brightness, contrast and saturation times a factor in 1 ± this
     grey: float = 0.0  # probability of losing all colour
@@ -55,6 +60,10 @@ class TrainConfig:
             raise ValueError(f"epochs and image_size must be at least 1, not {self.epochs} and {self.image_size}")
         if self.batch_size < 2:
             raise ValueError(f"batch_size is {self.batch_size}; batch norm needs at least 2 images to train")
+        if any(not 0 < share < 1 for share in self.optim.drops):
+            raise ValueError(f"optim.drops are shares of the run, between 0 and 1, not {self.optim.drops}")
+        if self.augment.pad < 0:
+            raise ValueError(f"augment.pad is {self.augment.pad}; give pixels, from 0")
         if len(self.mean) != len(self.std):
             raise ValueError(
                 f"mean has {len(self.mean)} channels and std has {len(self.std)}; give one of each per channel"

@@ -213,7 +213,8 @@ def _order(images: int, seed: int, epoch: int, device: torch.device) -> Tensor:
 
 
 def _loss(model: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig, draws: torch.Generator) -> Tensor:
-    x = standardised(augmented(images.float() / 255, config.image_size, config.augment, draws), config)
+    x = augmented(images.float() / 255, config.image_size, config.augment, draws, colour=config.mean)
+    x = standardised(x, config)
     x, others, own = mixed(erased(x, config.augment, draws), labels, config.augment, draws)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
         logits = model(x.contiguous(memory_format=torch.channels_last)).float()

@@ -1,0 +1,60 @@
+"""The verb `train`: a network of the zoo from scratch, by its paper's recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convatlas.cli.output import Json, percent, progress_bars, put_json, say
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe, as resnet20_cifar; a wrong name lists what there is.")],
+    data: Annotated[
+        Path, typer.Argument(help="A folder (train/class/*, test/class/* or class/*), a zip of one, or a CSV.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The run; one that is there goes on.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change the recipe, as epochs=30 or optim.lr=0.05."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    save_every: Annotated[
+        int, typer.Option("--save-every", metavar="STEPS", min=0, help="Checkpoints between those of the epochs.")
+    ] = 0,
+    json: Json = False,
+) -> None:
+    """Train a network from scratch by a recipe. Stopped by Ctrl-C or killed, the same command goes on where it was, bit for bit."""
+    from convatlas.jobs.train import train_recipe
+    from convatlas.train.run import Stopped
+
+    try:
+        with progress_bars() as progress:
+            result = train_recipe(
+                recipe,
+                data,
+                out=out,
+                settings=settings or (),
+                device=device,
+                save_every=save_every,
+                progress=progress,
+                say=lambda message: say(f"note: {message}"),
+            )
+    except Stopped as stopped:
+        say(f"{stopped}; repeat the command to go on")
+        raise typer.Exit(130) from None
+    if json:
+        put_json(result.json)
+    else:
+        print(train_text(result.json))
+        print(f"model: {result.model}\nrun:   {result.folder}")
+
+
+def train_text(result: dict[str, Any]) -> str:
+    """What was reached and how that was measured."""
+    if result["accuracy"] is None:
+        return f"{result['network']}: trained; {result['protocol']}"
+    low, high = result["accuracy_interval"]
+    return f"{result['network']}: {percent(result['accuracy'])} [{percent(low)}, {percent(high)}]\n{result['protocol']}"

@@ -1,0 +1,128 @@
+"""A network from scratch: a run that goes on, a model folder that says what the run said, and plain words for what cannot be trained."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import convatlas
+from convatlas.cli.verbs import app
+from convatlas.errors import ConvAtlasError
+from tiny import CLASSES, write_split
+
+RECIPE = "resnet20_cifar"
+QUICK = ("epochs=2", "batch_size=8", "optim.lr=0.02")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_split(tmp_path_factory.mktemp("data"), {"train": 6, "test": 5})
+
+
+@pytest.fixture(scope="module")
+def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> convatlas.TrainResult:
+    return convatlas.train_recipe(RECIPE, photos, out=tmp_path_factory.mktemp("runs") / "run", settings=QUICK)
+
+
+def test_the_model_folder_judges_as_the_run_did(photos: Path, trained: convatlas.TrainResult) -> None:
+    assert convatlas.evaluate(trained.model, photos).accuracy == trained.json["accuracy"]
+    assert convatlas.load(trained.model).classes == tuple(sorted(CLASSES))
+
+
+def test_the_run_says_what_decides_it(trained: convatlas.TrainResult) -> None:
+    run = json.loads((trained.folder / "run.json").read_text())
+    assert (run["schema"], run["recipe"], run["config"]["epochs"]) == ("convatlas.run/1", RECIPE, 2)
+    assert run["data"]["images"] == 6 * len(CLASSES) and run["data"]["held_out"] == 5 * len(CLASSES)
+    assert len(run["data"]["sha256"]) == len(run["weights"]["initial_sha256"]) == 64
+    result = json.loads((trained.folder / "result.json").read_text())
+    assert result == json.loads(json.dumps(trained.json)) and result["schema"] == "convatlas.train/1"
+    low, high = result["accuracy_interval"]
+    assert low <= result["accuracy"] <= high and "test split" in result["protocol"]
+    epochs = [json.loads(line) for line in (trained.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in epochs] == [1, 2]
+    assert epochs[-1]["held_out"] == result["accuracy"]
+
+
+def test_repeated_it_trains_nothing_and_says_the_same(photos: Path, trained: convatlas.TrainResult) -> None:
+    before = (trained.folder / "metrics.jsonl").read_bytes()
+    seen: list[str] = []
+    again = convatlas.train_recipe(
+        *(RECIPE, photos), out=trained.folder, settings=QUICK, progress=lambda what, done, total: seen.append(what)
+    )
+    assert again.json == trained.json and "train" not in seen
+    assert (trained.folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_other_settings_or_other_images_are_another_run(
+    photos: Path, trained: convatlas.TrainResult, tmp_path: Path
+) -> None:
+    with pytest.raises(ConvAtlasError, match=r"config.seed: 0 there, 1 now"):
+        convatlas.train_recipe(RECIPE, photos, out=trained.folder, settings=(*QUICK, "seed=1"))
+    other = write_split(tmp_path / "data", {"train": 6, "test": 4})
+    with pytest.raises(ConvAtlasError, match=r"data.held_out: \d+ there, \d+ now"):
+        convatlas.train_recipe(RECIPE, other, out=trained.folder, settings=QUICK)
+
+
+def test_what_cannot_be_read_is_named_and_nothing_held_out_is_said(tmp_path: Path) -> None:
+    data = write_split(tmp_path / "data", {"train": 4})
+    broken = data / "train" / CLASSES[0] / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0 not much of a photo")
+    said: list[str] = []
+    result = convatlas.train_recipe(RECIPE, data, out=tmp_path / "run", settings=QUICK, say=said.append)
+    assert any(str(broken) in line for line in said)
+    assert result.json["data"]["images"] == 4 * len(CLASSES)
+    assert result.json["accuracy"] is None and "held out" in result.json["protocol"]
+
+
+def test_the_verb_answers_as_the_function(photos: Path, trained: convatlas.TrainResult) -> None:
+    words = ["train", RECIPE, str(photos), "--out", str(trained.folder), *(x for s in QUICK for x in ("--set", s))]
+    outcome = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
+    assert json.loads(outcome.stdout) == json.loads(json.dumps(trained.json))
+    text = CliRunner().invoke(app, words, catch_exceptions=False).stdout
+    assert RECIPE in text and "95 % Wilson interval" in text and str(trained.model) in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("resnet21_cifra",), "there is no recipe"),
+        ((RECIPE, "--set", "optim.lrr=1"), "did you mean 'optim.lr'"),
+    ],
+)
+def test_bad_words_have_one_clear_message(
+    arguments: tuple[str, ...], message: str, photos: Path, tmp_path: Path
+) -> None:
+    name, *rest = arguments
+    with pytest.raises(ConvAtlasError, match=message):
+        CliRunner().invoke(
+            app, ["train", name, str(photos), "--out", str(tmp_path / "run"), *rest], catch_exceptions=False
+        )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_terminated_it_leaves_and_goes_on(photos: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "convatlas", "train", RECIPE, str(photos), "--out", str(tmp_path / "run")]
+    words += ["--set", "epochs=60", "--set", "batch_size=8", "--json"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    log = tmp_path / "run/metrics.jsonl"
+    while not (log.exists() and log.read_bytes()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and b"repeat the command to go on" in told
+    done = len(log.read_text().splitlines())
+    assert 1 <= done < 60
+    finished = subprocess.run(words, stdout=subprocess.PIPE, check=True)
+    alone = convatlas.train_recipe(RECIPE, photos, out=tmp_path / "alone", settings=("epochs=60", "batch_size=8"))
+    assert json.loads(finished.stdout)["loss"] == pytest.approx(alone.json["loss"], rel=0.05)
+    assert len(log.read_text().splitlines()) == 60
