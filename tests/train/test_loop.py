@@ -109,6 +109,34 @@ def test_a_loss_that_is_not_finite_stops_before_it_spoils_the_weights() -> None:
     assert torch.equal(model.get_parameter("conv.weight"), before)
 
 
+def test_the_layer_and_the_images_are_named() -> None:
+    images, labels = stripes(40, seed=1)
+    names = [f"photo{i}.jpg" for i in range(40)]
+    model = small_net()
+
+    def divide(module: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> Tensor:
+        return made / 0
+
+    model.get_submodule("relu").register_forward_hook(divide)
+    kept = {name: p.clone() for name, p in model.named_parameters()}
+    with pytest.raises(
+        ConvAtlasError, match=r"the first layer that gives no finite numbers is relu \(ReLU\)"
+    ) as caught:
+        train(model, images, labels, CONFIG, names=names)
+    named = set(names) & set(caught.value.message.replace(",", " ").replace("jpg.", "jpg ").split())
+    assert len(named) == CONFIG.batch_size
+    assert all(torch.equal(p, kept[name]) for name, p in model.named_parameters())
+
+
+def test_a_gradient_that_is_not_finite_reaches_no_weight() -> None:
+    model = small_net()
+    model.get_parameter("conv.weight").register_hook(lambda gradient: gradient * float("inf"))
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    with pytest.raises(ConvAtlasError, match=r"the loss is \d.*; the gradient of conv.weight is not finite"):
+        train(model, *stripes(40, seed=1), CONFIG)
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
 def test_fewer_images_than_a_batch_are_one_batch() -> None:
     history = train(small_net(), *stripes(5, seed=1), replace(CONFIG, epochs=1))
     assert len(history) == 1

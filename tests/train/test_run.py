@@ -134,6 +134,14 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, content: str
     assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == [content]
 
 
+def test_a_run_killed_before_it_was_described_begins_again(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".run.json.partial").write_text("{")
+    with open_run(tmp_path, described()):
+        pass
+    assert json.loads((tmp_path / "run.json").read_text())["recipe"] == "stripes"
+
+
 def test_a_shortened_log_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         go(tmp_path, stop_after=3)

@@ -76,8 +76,11 @@ def train_recipe(
     square = Preprocessing(
         size=config.image_size, resize=config.image_size, interpolation="bilinear", mean=config.mean, std=config.std
     )
-    images, labels = _read(dataset, dataset.of(split), classes, square, progress, say)
-    held_out = _read(dataset, dataset.of(watched), classes, square, progress, say) if watched else None
+    images, labels, names = _read(dataset, dataset.of(split), classes, square, progress, say)
+    held_out = None
+    if watched:
+        pixels, truth, _ = _read(dataset, dataset.of(watched), classes, square, progress, say)
+        held_out = pixels, truth
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = zoo.build(found.network, num_classes=len(classes.names), in_channels=square.channels)
@@ -106,6 +109,7 @@ def train_recipe(
         history = train(
             *(model, images, labels, config),
             held_out=held_out,
+            names=names,
             device=kind,
             run=run,
             save_every=save_every,
@@ -126,8 +130,8 @@ def _read(
     square: Preprocessing,
     progress: Progress,
     say: Callable[[str], None],
-) -> tuple[Tensor, Tensor]:
-    """Images, uint8 (n, c, size, size), and labels (n,). Files that cannot be read are named and left out."""
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Images, uint8 (n, c, size, size), labels (n,) and where the files are. Files that cannot be read are named and left out."""
     import torch
 
     classes.align(sorted({record.label for record in records}), partial=True)
@@ -146,7 +150,7 @@ def _read(
             remedy="`convatlas check` names each file and the reason.",
         )
     labels = torch.from_numpy(classes.indices([record.label for record in read]).astype(np.int64))
-    return torch.from_numpy(images[: len(read)]), labels
+    return torch.from_numpy(images[: len(read)]), labels, [dataset.locate(record) for record in read]
 
 
 def _digest(tensors: Iterable[Tensor]) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from convatlas.errors import ConvAtlasError
 from convatlas.train.augment import augmented, erased, mixed
 from convatlas.train.config import TrainConfig
+from convatlas.train.faults import first_not_finite, gradients_are_finite
 from convatlas.train.optim import learning_rate, optimiser
 from convatlas.train.run import Run, Stopped
 
@@ -46,6 +47,7 @@ def train(
     config: TrainConfig,
     *,
     held_out: tuple[Tensor, Tensor] | None = None,
+    names: Sequence[str] = (),
     device: torch.device | str = "cpu",
     run: Run | None = None,
     save_every: int = 0,
@@ -55,15 +57,16 @@ def train(
     """Trains `model` in place on `images` (n, c, h, w), uint8, and `labels` (n,), int64; returns the history.
 
     The model ends on `device`, in evaluation mode, with the averaged weights where `config.ema` asks for them. `held_out` is a second
-    pair of images and labels, measured after every epoch and used for nothing else. Every epoch shuffles the images and leaves out the
-    last n modulo `batch_size`. `progress(step, steps)` is called after every step, `log(epoch)` after every epoch. On the CPU the seed
-    decides the result bit for bit for one number of threads; GPU kernels may add in another order.
+    pair of images and labels, measured after every epoch and used for nothing else. `names` says what the images are called, for errors.
+    Every epoch shuffles the images and leaves out the last n modulo `batch_size`. `progress(step, steps)` is called after every step,
+    `log(epoch)` after every epoch. On the CPU the seed decides the result bit for bit for one number of threads; GPU kernels may add in
+    another order.
 
     With a `run` everything is kept there: a checkpoint after every epoch, every `save_every` steps if that is not 0, and when the run is
     asked to stop; what a checkpoint of it holds is taken up first.
 
-    Raises `ValueError` for fewer than two images or pairs that do not fit, `ConvAtlasError` when the loss is not finite: the
-    weights are then those before that step; `Stopped` when the run was asked to stop.
+    Raises `ValueError` for fewer than two images or pairs that do not fit, `ConvAtlasError` when the loss or a gradient is not finite, with
+    the layer and the images: the weights are then those before that step; `Stopped` when the run was asked to stop.
     """
     if len(images) < 2 or len(images) != len(labels):
         raise ValueError(
@@ -89,19 +92,27 @@ def train(
                 order = _order(len(images), config.seed, epoch, device)
                 learner.total = 0.0
                 learner.started = time.perf_counter()
-            draws.manual_seed(_seed(config.seed, "draws", learner.step))
-            torch.manual_seed(_seed(config.seed, "dropout", learner.step))  # which takes no generator
             chosen = order[within * batch_size : (within + 1) * batch_size]
             lr = learning_rate(config.optim, learner.step / steps, config.epochs)
+
+            def forward(chosen: Tensor = chosen) -> Tensor:
+                draws.manual_seed(_seed(config.seed, "draws", learner.step))
+                torch.manual_seed(_seed(config.seed, "dropout", learner.step))  # which takes no generator
+                return _loss(model, images[chosen], labels[chosen], config, draws)
+
             model.train()
-            loss = _loss(model, images[chosen], labels[chosen], config, draws)
+            loss = forward()
             value = loss.item()
-            if not math.isfinite(value):
+            learner.optim.zero_grad()
+            loss.backward()
+            if not math.isfinite(value) or not gradients_are_finite(model):
+                where = f"in epoch {epoch + 1}, step {within + 1} of {steps}, at learning rate {lr:.3g}"
+                batch = f" The batch was {', '.join(names[i] for i in chosen.tolist())}." if names else ""
                 raise ConvAtlasError(
-                    f"the loss is {value} in epoch {epoch + 1}, step {within + 1} of {steps}, at learning rate {lr:.3g}.",
+                    f"the loss is {value} {where}{first_not_finite(model, forward)}.{batch}",
                     remedy="Lower optim.lr or lengthen optim.warmup_epochs; check that no image or weight is already NaN.",
                 )
-            learner.learn(loss, lr)
+            learner.learn(lr)
             learner.total += value
             if progress:
                 progress(learner.step, config.epochs * steps)
@@ -152,12 +163,10 @@ class _Learner:
         """At the most, of what it will keep."""
         return 2 * sum(p.nbytes for p in self.model.parameters())
 
-    def learn(self, loss: Tensor, lr: float) -> None:
-        """One step."""
+    def learn(self, lr: float) -> None:
+        """One step along the gradients."""
         for group in self.optim.param_groups:
             group["lr"] = lr
-        self.optim.zero_grad()
-        loss.backward()
         self.optim.step()
         if self.average:
             self.average.update_parameters(self.model)

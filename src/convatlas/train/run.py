@@ -136,7 +136,8 @@ def _opened(
 ) -> BinaryIO:
     """The run's metrics.jsonl, once the folder is known to be this run's and nobody else's."""
     file = folder / "run.json"
-    if not file.is_file() and folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):
+    begun = {".lock", ".run.json.partial"}  # all that a run has that was killed at its very beginning
+    if not file.is_file() and folder.exists() and any(path.name not in begun for path in folder.iterdir()):
         raise ConvAtlasError(f"{folder} holds something that is no run.", remedy="Give a new folder with --out.")
     folder.mkdir(parents=True, exist_ok=True)
     open_.enter_context(_alone(folder))
