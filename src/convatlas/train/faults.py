@@ -11,7 +11,7 @@ from torch import Tensor, nn
 def gradients_are_finite(model: nn.Module) -> bool:
     """Asked of all gradients at once, before they reach a weight."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    return not gradients or bool(torch.stack(torch._foreach_norm(gradients)).isfinite().all())
+    return bool(nn.utils.get_total_norm(gradients).isfinite())
 
 
 def first_not_finite(model: nn.Module, forward: Callable[[], object]) -> str:

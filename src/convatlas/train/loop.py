@@ -107,7 +107,7 @@ def train(
             loss.backward()
             if not math.isfinite(value) or not gradients_are_finite(model):
                 where = f"in epoch {epoch + 1}, step {within + 1} of {steps}, at learning rate {lr:.3g}"
-                batch = f" The batch was {', '.join(names[i] for i in chosen.tolist())}." if names else ""
+                batch = f" The batch was {', '.join(names[int(i)] for i in chosen)}." if names else ""
                 raise ConvAtlasError(
                     f"the loss is {value} {where}{first_not_finite(model, forward)}.{batch}",
                     remedy="Lower optim.lr or lengthen optim.warmup_epochs; check that no image or weight is already NaN.",
