@@ -151,7 +151,7 @@ def test_a_class_never_seen_nor_said_has_no_figures() -> None:
         (lambda: confusion_matrix([[0]], [0], 3), "one class index an image"),
         (lambda: accuracy([[1, 2]]), "square"),
         (lambda: accuracy([[1, -2], [0, 1]]), "counts"),
-        (lambda: accuracy([[0.5, 0], [0, 1]]), "counts"),  # pyright: ignore[reportArgumentType]
+        (lambda: accuracy([[0.5, 0], [0, 1]]), "counts"),  # pyright: ignore[reportArgumentType] - what is wrong with it
         (lambda: log_loss([[0.5, 0.5]], [0, 1]), "2 true labels for 1 rows"),
         (lambda: log_loss([0.5, 0.5], [0, 1]), "one row an image"),
         (lambda: fit_temperature(np.zeros((0, 2)), []), "at least one image"),

@@ -1,8 +1,8 @@
 """Trains a small network, is killed again and again, and goes on: prints how often, and whether the result is that of a run left alone.
 
 Run as `python kills.py FOLDER KILLS SEED`. One process imports torch and forks a child for each attempt, before it has computed anything;
-the child tells through a pipe of each step and each save, and is killed with SIGKILL after a random number of those, every other time
-within a save.
+the child tells through a pipe of each step and each flush to the disk, and is killed with SIGKILL at most 2 ms after a random number of one
+kind or the other: "save" counts the kills that were aimed at a flush, which is in the middle of a save.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import torch
-import torch._dynamo
+import torch._dynamo  # optimisers import it, and it takes seconds: once here, not in every child
 from safetensors.torch import save_file
 from torch import nn
 

@@ -116,6 +116,17 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path: Path, 
     assert all("step-000000002 is damaged" in line for line in said)
 
 
+def test_a_damaged_one_takes_no_place_of_a_sound_one(tmp_path: Path) -> None:
+    save(tmp_path, made(1))
+    save(tmp_path, made(9))
+    (tmp_path / "step-000000009.safetensors").write_bytes(b"")
+    save(tmp_path, second := made(2))  # gone on from 1
+    save(tmp_path, third := made(3))
+    assert same(newest(tmp_path), third)
+    (tmp_path / "step-000000003.safetensors").write_bytes(b"")
+    assert same(newest(tmp_path), second)
+
+
 def test_all_damaged_is_an_error(tmp_path: Path) -> None:
     save(tmp_path, made(1))
     (tmp_path / "step-000000001.json").write_text(json.dumps({"sha256": "", "body": {}}))

@@ -319,7 +319,7 @@ def test_memory_holds_a_bounded_number_of_images(source: WeightsSource, monkeypa
     monkeypatch.setattr(images, "_BUFFER_BYTES", 40 * 32 * 32 * 3)
     records = tuple(Record(path=str(i), label=CLASSES[0], split="all") for i in range(300))
     ahead: list[int] = []
-    dataset: Dataset = Endless()  # type: ignore[assignment]
+    dataset: Dataset = Endless()  # type: ignore[assignment] - has what is asked of one
     extract_features(
         dataset, records, source, device="cpu", progress=lambda what, done, total: ahead.append(read - done)
     )

@@ -122,7 +122,7 @@ class Recorder(TorchDispatchMode):
     @contextmanager
     def _calls_seen(self) -> Iterator[None]:
         """While this lasts, every call of one of the network's modules is noted: by standing in for `nn.Module.__call__`, as torch.fx does,
-        which costs a third of what two hooks a module do."""
+        since hooks have to be put on each module and taken off again."""
         paths = {module: path for path, module in reversed(self.modules)}
         original = nn.Module.__call__
 

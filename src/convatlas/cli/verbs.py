@@ -259,8 +259,8 @@ def pack(
     # `...` is how typer marks an option that must be given after an argument that need not
     weights: Annotated[
         str, typer.Option("--weights", metavar="FILE_OR_TAG", help="The weights, with their classifier.")
-    ] = ...,  # type: ignore[assignment]
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The model folder to write.")] = ...,  # type: ignore[assignment]
+    ] = ...,  # type: ignore[assignment] - typer: required
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The model folder to write.")] = ...,  # type: ignore[assignment] - typer: required
     classes: Annotated[
         Path | None,
         typer.Option("--classes", metavar="FILE", help="Class names, one a line, in the order of the outputs."),

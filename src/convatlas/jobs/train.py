@@ -62,6 +62,7 @@ def train_recipe(
     import torch
 
     from convatlas import zoo
+    from convatlas.train.checkpoint import write_whole
     from convatlas.train.loop import train
     from convatlas.train.overrides import overridden
     from convatlas.train.recipes import recipe
@@ -119,7 +120,7 @@ def train_recipe(
         result["loss"] = history[-1].loss
         with whole_folder(folder / "model") as place:
             _save_model(place, model, found.network, classes, square, result)
-        (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_whole(folder / "result.json", json.dumps(result, indent=1).encode() + b"\n")
     return TrainResult(folder=folder, model=folder / "model", json=result)
 
 

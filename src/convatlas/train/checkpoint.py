@@ -39,7 +39,8 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Writes the checkpoint into `folder`, then removes all but the `KEPT` newest. One that is there already is not written again.
+    """Writes the checkpoint into `folder`, then removes all but the `KEPT` newest up to its step: later ones are damaged, or the run would
+    have gone on from there. One that is there already is not written again.
 
     Raises `OSError` as the disk does; the checkpoints that were there can still be read then.
     """
@@ -56,7 +57,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         written = json.dumps({"sha256": _digest(body), "body": body}, allow_nan=False)
         write_whole(folder / f"{name}.safetensors", data)
         write_whole(folder / f"{name}.json", written.encode())
-    _remove_older(folder)
+    _remove_others(folder, checkpoint.step)
 
 
 def newest(folder: Path, say: Callable[[str], None] = lambda message: None) -> Checkpoint | None:
@@ -136,9 +137,9 @@ def _steps(folder: Path) -> list[int]:
     return sorted((int(name[1]) for name in names if name), reverse=True)
 
 
-def _remove_older(folder: Path) -> None:
-    """What is left of older checkpoints, and of those that never arrived. Only files that are named as ours are."""
-    steps = _steps(folder)[:KEPT]
+def _remove_others(folder: Path, step: int) -> None:
+    """What is left of older and damaged checkpoints, and of those that never arrived. Only files that are named as ours are."""
+    steps = [kept for kept in _steps(folder) if kept <= step][:KEPT]
     for path in folder.iterdir():
         name = _NAME.fullmatch(path.name)
         if name and (name[3] or int(name[1]) not in steps):

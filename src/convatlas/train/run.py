@@ -1,7 +1,7 @@
 """A run is a directory, and repeating the command that made it goes on where it stopped.
 
     run.json        what is trained: recipe, config, data, initial weights, versions
-    metrics.jsonl   a line an epoch and, between, now and then one a step; appended to
+    metrics.jsonl   a line an epoch; appended to
     checkpoints/    see `checkpoint`
 
 What decides the result is in run.json; a command that would train something else there is refused with the difference. A checkpoint
