@@ -37,6 +37,7 @@ class Epoch:
     loss: float  # mean over the epoch's batches, with augmentation and label smoothing in it
     lr: float  # of its last step
     seconds: float  # without the evaluation
+    top1: float  # share of its images whose highest logit was their label, as they were seen: augmented, the weights still changing
     held_out: float | None  # top-1 accuracy on the held-out images after it
 
 
@@ -90,18 +91,18 @@ def train(
             epoch, within = divmod(learner.step, steps)
             if within == 0:
                 order = _order(len(images), config.seed, epoch, device)
-                learner.total = 0.0
+                learner.total, learner.correct = 0.0, 0
                 learner.started = time.perf_counter()
             chosen = order[within * batch_size : (within + 1) * batch_size]
             lr = learning_rate(config.optim, learner.step / steps, config.epochs)
 
-            def forward(chosen: Tensor = chosen) -> Tensor:
+            def forward(chosen: Tensor = chosen) -> tuple[Tensor, Tensor]:
                 draws.manual_seed(_seed(config.seed, "draws", learner.step))
                 torch.manual_seed(_seed(config.seed, "dropout", learner.step))  # which takes no generator
                 return _loss(model, images[chosen], labels[chosen], config, draws)
 
             model.train()
-            loss = forward()
+            loss, correct = forward()
             value = loss.item()
             learner.optim.zero_grad()
             loss.backward()
@@ -114,12 +115,20 @@ def train(
                 )
             learner.learn(lr)
             learner.total += value
+            learner.correct += int(correct)
             if progress:
                 progress(learner.step, config.epochs * steps)
             if within + 1 == steps:
                 seconds = time.perf_counter() - learner.started
                 top1 = accuracy(learner.result, *held_out, config, device=device) if held_out else None
-                done = Epoch(epoch=epoch + 1, loss=learner.total / steps, lr=lr, seconds=seconds, held_out=top1)
+                done = Epoch(
+                    epoch=epoch + 1,
+                    loss=learner.total / steps,
+                    lr=lr,
+                    seconds=seconds,
+                    top1=learner.correct / (steps * batch_size),
+                    held_out=top1,
+                )
                 learner.history.append(done)
                 if run:
                     run.log(**asdict(done))
@@ -150,6 +159,7 @@ class _Learner:
         self.optim = optimiser(model, config.optim)
         self.step = 0
         self.total = 0.0  # of the losses of the epoch so far
+        self.correct = 0  # images of the epoch so far
         self.started = time.perf_counter()  # the epoch, or going on with it
         self.history: list[Epoch] = []
 
@@ -183,14 +193,15 @@ class _Learner:
 
     def save(self, run: Run) -> None:
         """A checkpoint of the run."""
-        run.save(self.step, self.tensors(), {"total": self.total, "history": [asdict(epoch) for epoch in self.history]})
+        history = [asdict(epoch) for epoch in self.history]
+        run.save(self.step, self.tensors(), {"total": self.total, "correct": self.correct, "history": history})
 
     def take_up(self, run: Run) -> None:
         """What the newest checkpoint of the run holds, if there is one."""
         found = run.resume()
         if found is None:
             return
-        self.step, self.total = found.step, found.state["total"]
+        self.step, self.total, self.correct = found.step, found.state["total"], found.state["correct"]
         self.history = [Epoch(**epoch) for epoch in found.state["history"]]
         self.model.load_state_dict(_under("model.", found.tensors))
         if self.average:
@@ -221,7 +232,10 @@ def _order(images: int, seed: int, epoch: int, device: torch.device) -> Tensor:
     return torch.randperm(images, generator=torch.Generator().manual_seed(_seed(seed, "order", epoch))).to(device)
 
 
-def _loss(model: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig, draws: torch.Generator) -> Tensor:
+def _loss(
+    model: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig, draws: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The mean loss, and how many images are classified right."""
     x = augmented(images.float() / 255, config.image_size, config.augment, draws, colour=config.mean)
     x = standardised(x, config)
     x, others, own = mixed(erased(x, config.augment, draws), labels, config.augment, draws)
@@ -229,7 +243,7 @@ def _loss(model: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig,
         logits = model(x.contiguous(memory_format=torch.channels_last)).float()
     first = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing, reduction="none")
     second = F.cross_entropy(logits, others, label_smoothing=config.label_smoothing, reduction="none")
-    return (own * first + (1 - own) * second).mean()
+    return (own * first + (1 - own) * second).mean(), (logits.argmax(1) == labels).sum()
 
 
 @torch.no_grad()
