@@ -189,10 +189,14 @@ def test_signals_ask_to_stop_and_are_given_back(tmp_path: Path, number: signal.S
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills.py forks")
-@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_it_ends_the_same(tmp_path: Path, kills: int) -> None:
+@pytest.mark.parametrize(
+    ("kills", "processes"),
+    [(10, 1), (6, 2), pytest.param(200, 1, marks=pytest.mark.slow), pytest.param(100, 2, marks=pytest.mark.slow)],
+)
+def test_killed_at_any_moment_it_ends_the_same(tmp_path: Path, kills: int, processes: int) -> None:
     script = Path(__file__).with_name("kills.py")
-    done = subprocess.run([sys.executable, script, tmp_path, str(kills), "0"], stdout=subprocess.PIPE, check=True)
+    command = [sys.executable, script, tmp_path, str(kills), "0", str(processes)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
     found = json.loads(done.stdout)
     assert found["failures"] == 0
     assert found["save"] + found["step"] >= kills

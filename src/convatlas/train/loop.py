@@ -209,10 +209,13 @@ class _Training:
                 _loss(self.objective, images, labels, learner.config, seed)
 
         layers = self.together.all(first_not_finite(learner.model, again))
+        layer = max(
+            layers, key=lambda found: "layer" in found
+        )  # a process whose part was sound knows but the gradients
         batch = ", ".join(names[int(i)] for i in self.order.batch(learner.step)) if names else ""
         message = (
             f"the loss is {found.loss:.4g} in epoch {epoch + 1}, step {within + 1} of {learner.steps}, "
-            f"at learning rate {learner.lr:.3g}{max(layers)}." + (f" The batch was {batch}." if batch else "")
+            f"at learning rate {learner.lr:.3g}{layer}." + (f" The batch was {batch}." if batch else "")
         )
         if not learner.begin_again():
             remedy = "Lower optim.lr or lengthen optim.warmup_epochs; check that no image or weight is already NaN."
