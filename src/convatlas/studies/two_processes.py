@@ -2,7 +2,7 @@
 
 Before CONV3 and the three fully connected layers each process shows the other its maps or units; on the way back it gets the gradient that
 the other found for them. Nothing else goes between them: response normalisation stays within a half, as on the two GPUs of the paper
-(section 3.5), where a network on one device normalises across the cut between the halves. So it is compared with that network cut there too.
+(section 3.5), where a network on one device normalises across the cut between the halves. So it is compared with that network cut there.
 """
 
 from __future__ import annotations
