@@ -46,13 +46,16 @@ def _lines(chart: dict[str, Any], panel: str, width: int, *, first: bool, beside
         "sort": None,
         "title": None,
         "scale": {"domain": names, "range": _COLOURS[: len(names)]},
-        "legend": {"direction": "horizontal", "columns": 2, "symbolSize": 90},
+        "legend": {"direction": "horizontal", "columns": 2, "symbolSize": 90, "symbolOpacity": 1},
     }
     ys = {"axis": {"labelExpr": _PERCENT} if chart["percent"] else {"format": "~g"}} | {
         "title": chart["y"] if first or not beside else None,
         "scale": {"type": "log" if chart["logarithmic"] else "linear", "zero": False},
     }
     ys["axis"] |= {"grid": True, "tickCount": 6}
+    if chart["percent"]:  # then panels are of the same quantity, and are to be compared
+        bounds = [row[end] for row in chart["rows"] for end in ("y", "low", "high") if row.get(end) is not None]
+        ys["scale"]["domain"] = [min(bounds), max(bounds)]
     encoding: dict[str, Any] = {
         "x": {"field": "x", "type": "quantitative", "title": chart["x"], "scale": {"zero": False, "nice": False}},
         "color": colour,

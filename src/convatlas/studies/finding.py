@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from convatlas.metrics import over_seeds, paired_interval
@@ -92,6 +92,20 @@ def by_image(differences: Sequence[float]) -> Estimate:
     """The mean of one difference an image, for these networks, not for others trained alike."""
     low, high = paired_interval(differences)
     return Estimate(value=sum(differences) / len(differences), low=low, high=high, of=f"{len(differences):,} images")
+
+
+def by_seed_ratio(ratios: Sequence[float]) -> tuple[Estimate, Estimate]:
+    """The mean of ratios over seeds, taken of their logarithms: the ratio, and the logarithm, whose sign tells whether it is above 1."""
+    logs = by_seed([math.log(ratio) for ratio in ratios])
+    low, high = (None if end is None else math.exp(end) for end in (logs.low, logs.high))
+    return replace(logs, value=math.exp(logs.value), low=low, high=high), logs
+
+
+def times(found: Estimate) -> str:
+    """`3.1 times (95 % interval 2.0 to 4.8, 3 seeds)`."""
+    if found.low is None or found.high is None:
+        return f"{found.value:.3g} times ({found.of}, so no interval)"
+    return f"{found.value:.3g} times (95 % interval {found.low:.3g} to {found.high:.3g}, {found.of})"
 
 
 def percent(value: float) -> str:

@@ -52,9 +52,10 @@ def find(laboratory: Laboratory) -> Finding:
     return Finding(
         title="A deeper solution by construction",
         protocol=(
-            f"A plain-20 trained on {len(laboratory.training):,} images for {len(shallow.epochs)} epochs, one seed; six blocks that "
-            "are the identity added to each of its three stages; both counted in evaluation mode, on the training images without "
-            f"augmentation and on {len(laboratory.held_out):,} held-out images. In training mode the identity does not hold: batch norm then standardises."
+            f"A plain-20 trained on {len(laboratory.training):,} images for {len(shallow.epochs)} epochs, one seed; six blocks that are "
+            "the identity added to each of its three stages. Both are counted in evaluation mode, on the training images without "
+            f"augmentation and on {len(laboratory.held_out):,} held-out images. In training mode batch norm standardises, and the identity "
+            "does not hold."
         ),
         columns=(
             Column(name="network", kind="text"),
