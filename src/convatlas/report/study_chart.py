@@ -48,7 +48,7 @@ def _lines(chart: dict[str, Any], panel: str, width: int, *, first: bool, beside
         "scale": {"domain": names, "range": _COLOURS[: len(names)]},
         "legend": {"direction": "horizontal", "columns": 2, "symbolSize": 90, "symbolOpacity": 1},
     }
-    ys = {"axis": {"labelExpr": _PERCENT} if chart["percent"] else {"format": "~g"}} | {
+    ys: dict[str, Any] = {"axis": {"labelExpr": _PERCENT} if chart["percent"] else {"format": "~g"}} | {
         "title": chart["y"] if first or not beside else None,
         "scale": {"type": "log" if chart["logarithmic"] else "linear", "zero": False},
     }

@@ -35,7 +35,7 @@ VARIANTS = (
 
 def find(laboratory: Laboratory) -> Finding:
     """Trains the whole and each that lacks a part, from every seed."""
-    found = compared(laboratory, "ablations", VARIANTS, lr=LR)
+    found = compared(laboratory, VARIANTS, lr=LR)
     whole, others = found[0], found[1:]
     shown = [each for each in others if each.difference and each.difference.shown in ("more", "less")]
     verdict = (

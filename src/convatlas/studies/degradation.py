@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from convatlas.errors import ConvAtlasError
-from convatlas.studies.finding import Cell, Chart, Column, Estimate, Finding, by_image, by_seed, listed, percent, points
+from convatlas.studies.finding import Cell, Chart, Column, Estimate, Finding, by_image, by_seed, listed, points
 from convatlas.studies.laboratory import Laboratory, Trained, error_curve
 
 PAIRS = {"plain": ("plain20_cifar", "plain56_cifar"), "residual": ("resnet20_cifar", "resnet56_cifar")}
@@ -39,7 +39,7 @@ def judged(runs: Sequence[Trained], laboratory: Laboratory) -> Finding:
             f"{laboratory.runs}: no run of {', '.join(NAMES)} has finished an epoch.",
             remedy="Leave out --partial to train them, or say with --runs where they are.",
         )
-    finished = [run for run in runs if run.training_error is not None]
+    finished = [run for run in runs if run.counted]
     differences, at = _differences(by_name, laboratory)
     lengths = laboratory.length
     whole = len(finished) == len(NAMES) * lengths.seeds
@@ -70,8 +70,8 @@ def judged(runs: Sequence[Trained], laboratory: Laboratory) -> Finding:
                 {
                     "network": run.name,
                     "seed": run.seed,
-                    "training_error": run.training_error,
-                    "test_error": run.held_out_error,
+                    "training_error": run.counted.training_error if run.counted else None,
+                    "test_error": run.counted.held_out_error if run.counted else None,
                     "epochs": run.epochs,
                 }
                 for run in runs
@@ -81,9 +81,11 @@ def judged(runs: Sequence[Trained], laboratory: Laboratory) -> Finding:
 
 
 def _row(name: str, runs: Sequence[Trained]) -> list[Cell]:
-    train = [run.training_error for run in runs if run.training_error is not None]
-    test = [run.held_out_error for run in runs if run.held_out_error is not None]
-    return [_SHORT[name], len(train), by_seed(train) if train else None, by_seed(test) if test else None]
+    counted = [run.counted for run in runs if run.counted]
+    if not counted:
+        return [_SHORT[name], 0, None, None]
+    train, test = [each.training_error for each in counted], [each.held_out_error for each in counted]
+    return [_SHORT[name], len(counted), by_seed(train), by_seed(test)]
 
 
 def _chart(by_name: dict[str, list[Trained]]) -> Chart:
@@ -114,20 +116,20 @@ def _differences(by_name: dict[str, list[Trained]], laboratory: Laboratory) -> t
     Of the last weights where every network has a finished run from one seed at least; else of the last epoch that all have reached.
     """
     seeds = {name: {run.seed: run for run in runs} for name, runs in by_name.items()}
-    done = {name: {s for s, run in found.items() if run.training_error is not None} for name, found in seeds.items()}
-    common = sorted(set.intersection(*done.values()))
+    done = {name: {seed: run.counted for seed, run in found.items() if run.counted} for name, found in seeds.items()}
+    common = sorted(set.intersection(*map(set, done.values())))
     if common:
         at = "last weights"
         values = {
-            kind: [_last(seeds[deep][seed]) - _last(seeds[shallow][seed]) for seed in common]
+            kind: [done[deep][seed].training_error - done[shallow][seed].training_error for seed in common]
             for kind, (shallow, deep) in PAIRS.items()
         }
         found = {kind: by_seed(each) for kind, each in values.items()}
         if len(common) == 1:  # then of these networks alone
             labels = laboratory.training.labels
             for kind, (shallow, deep) in PAIRS.items():
-                wrong = [_wrong(seeds[name][common[0]], labels) for name in (deep, shallow)]
-                found[kind] = by_image([a - b for a, b in zip(*wrong, strict=True)])
+                a, b = ((done[name][common[0]].training.argmax(1) != labels).int() for name in (deep, shallow))
+                found[kind] = by_image((a - b).tolist())
         found["both"] = by_seed([a - b for a, b in zip(values["plain"], values["residual"], strict=True)])
         return found, at
     found, reached = {}, {}
@@ -146,23 +148,13 @@ def _differences(by_name: dict[str, list[Trained]], laboratory: Laboratory) -> t
     return found, at or "nothing to compare yet"
 
 
-def _last(run: Trained) -> float:
-    assert run.training_error is not None, f"{run.name}-{run.seed} is finished"
-    return run.training_error
-
-
-def _wrong(run: Trained, labels: object) -> list[int]:
-    assert run.training is not None, f"{run.name}-{run.seed} is finished"
-    return (run.training.argmax(1) != labels).int().tolist()
-
-
 def _so_far(by_name: dict[str, list[Trained]], finished: Sequence[Trained], laboratory: Laboratory) -> str:
     wanted = len(NAMES) * laboratory.length.seeds
     begun = [
         f"{_SHORT[name]} seed {run.seed} has done {len(run.epochs)} of {laboratory.length.epochs} epochs"
         for name in NAMES
         for run in by_name[name]
-        if run.training_error is None
+        if not run.counted
     ]
     told = f"This is what there is so far: {len(finished)} of {wanted} runs are finished"
     return f"{told}; {listed(begun)}." if begun else f"{told}."
@@ -205,10 +197,3 @@ def _verdict(found: dict[str, Estimate], at: str) -> str:
         does = change.get(found["both"].shown, "is not shown to cost one kind more than the other")
         told.append(f"Depth {does}: the difference of the differences is {points(found['both'])}.")
     return " ".join(told)
-
-
-def errors_told(found: Estimate) -> str:
-    """`12.3 %`, with the interval where there is one."""
-    if found.low is None or found.high is None:
-        return percent(found.value)
-    return f"{percent(found.value)} ({100 * found.low:.1f} to {100 * found.high:.1f})"

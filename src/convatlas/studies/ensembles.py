@@ -7,7 +7,7 @@ interval is of the differences and not of two accuracies side by side.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
@@ -22,10 +22,10 @@ from convatlas.studies.variants import training_of
 def find(laboratory: Laboratory) -> Finding:
     """Trains as many members as there are seeds."""
     seeds = range(laboratory.length.seeds)
-    trainings = [training_of(laboratory, "ensemble", WHOLE, lr=LR, seed=seed) for seed in seeds]
-    # the study of ablations has the same networks, and may have trained them
-    trainings = [replace(training, recipe="study ablations") for training in trainings]
-    logits = [run.held_out for run in laboratory.trained(trainings) if run.held_out is not None]
+    trainings = [
+        training_of(laboratory, WHOLE, lr=LR, seed=seed) for seed in seeds
+    ]  # the study of ablations has them too
+    logits = [run.counted.held_out for run in laboratory.trained(trainings) if run.counted]
     if len(logits) < 2:
         raise ConvAtlasError(
             f"an ensemble of {len(logits)} finished network;" if len(logits) == 1 else "no network is finished;",
@@ -97,7 +97,7 @@ def _told(members: int, mean: float, best: float, together: float, gain: Estimat
     }.get(gain.shown, "is not shown to be better than the mean member")
     than_best = "more than" if together > best else "no more than"
     return (
-        f"The averaged probabilities of {members} networks are right on {percent(together)} of the held-out images, where the mean member is "
-        f"on {percent(mean)}: the ensemble {does}, by {points(gain)}. That is {than_best} the best single member's {percent(best)}, which "
-        "nobody can choose without looking at these images. AlexNet's seven went from 18.2 to 15.4 % top-5 error on ImageNet."
+        f"The averaged probabilities of {members} networks are right on {percent(together)} of the held-out images, where the mean member "
+        f"is on {percent(mean)}: the ensemble {does}, by {points(gain)}. That is {than_best} the best single member's {percent(best)}, "
+        "which nobody can choose without looking at these images. AlexNet's seven went from 18.2 to 15.4 % top-5 error on ImageNet."
     )

@@ -5,8 +5,6 @@ Both see 7×7 pixels of what they are given. Three layers have 27 C² weights wh
 
 from __future__ import annotations
 
-from functools import partial
-
 from convatlas.studies import small_nets
 from convatlas.studies.finding import Finding
 from convatlas.studies.laboratory import Laboratory
@@ -26,13 +24,13 @@ from convatlas.studies.variants import (
 LR = 0.05
 VARIANTS = (
     Variant(name="three-3x3", label="three 3×3", build=lambda classes: small_nets.filters((3, 3, 3), classes=classes)),
-    Variant(name="one-7x7", label="one 7×7", build=partial(lambda classes: small_nets.filters((7,), classes=classes))),
+    Variant(name="one-7x7", label="one 7×7", build=lambda classes: small_nets.filters((7,), classes=classes)),
 )
 
 
 def find(laboratory: Laboratory) -> Finding:
     """Trains both from every seed."""
-    found = compared(laboratory, "filters", VARIANTS, lr=LR)
+    found = compared(laboratory, VARIANTS, lr=LR)
     three, seven = found
     return Finding(
         title="Three 3×3 for one 7×7",

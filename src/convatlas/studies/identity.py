@@ -24,7 +24,7 @@ def find(laboratory: Laboratory) -> Finding:
     """Takes the trained plain-20 of the first seed, or trains it, deepens it to 56 layers and counts both."""
     training = laboratory.of_recipe(SHALLOW, 0)
     there = laboratory.trained([training])
-    if not there or there[0].training is None or there[0].held_out is None:
+    if not there or not there[0].counted:
         raise ConvAtlasError(
             f"{laboratory.runs}: {training.folder} is not finished.", remedy="Leave out --partial to train it."
         )
@@ -36,13 +36,13 @@ def find(laboratory: Laboratory) -> Finding:
     assert isinstance(fresh, ResNet)
     fresh.load_state_dict(deepened(model, fresh.config.blocks).state_dict())  # strictly: it is a plain-56
     data = {"training": laboratory.training, "test": laboratory.held_out}
-    before = {"training": shallow.training, "test": shallow.held_out}
+    before = {"training": there[0].counted.training, "test": there[0].counted.held_out}
     after = {part: laboratory.logits(fresh, images, training.config) for part, images in data.items()}
     drift = max(float((after[part] - before[part]).abs().max()) for part in data)
     scratch = replace(laboratory, partial=True).trained([laboratory.of_recipe(DEEP, 0)])
     kinds: dict[str, dict[str, torch.Tensor]] = {"plain-20, trained": before, "plain-56, constructed from it": after}
-    if scratch and scratch[0].training is not None and scratch[0].held_out is not None:
-        kinds["plain-56, trained from scratch"] = {"training": scratch[0].training, "test": scratch[0].held_out}
+    if scratch and (counted := scratch[0].counted):
+        kinds["plain-56, trained from scratch"] = {"training": counted.training, "test": counted.held_out}
     errors = {kind: {part: error(logits[part], data[part].labels) for part in data} for kind, logits in kinds.items()}
     rows: list[list[Cell]] = [
         [kind, sum(p.numel() for p in (model if kind.startswith("plain-20") else fresh).parameters()), *each.values()]
@@ -87,10 +87,8 @@ def deepened(model: ResNet, blocks: tuple[int, ...]) -> ResNet:
         raise ValueError("expected a plain network of two convolutions a block")
     if len(blocks) != len(config.blocks) or any(new < old for new, old in zip(blocks, config.blocks, strict=True)):
         raise ValueError(f"a network of {config.blocks} blocks cannot be deepened to {blocks}")
-    classes = model.get_submodule("head.fc.weight".rpartition(".")[0])
-    assert isinstance(classes, nn.Linear)
-    stem = model.get_submodule("stages.stem.conv")
-    assert isinstance(stem, nn.Conv2d)
+    classes, stem = model.get_submodule("head.fc"), model.get_submodule("stages.stem.conv")
+    assert isinstance(classes, nn.Linear) and isinstance(stem, nn.Conv2d)
     deep = ResNet(replace(config, blocks=blocks), num_classes=classes.out_features, in_channels=stem.in_channels)
     deep.load_state_dict(model.state_dict(), strict=False)  # the blocks that both have; the others now:
     for s, (old, new) in enumerate(zip(config.blocks, blocks, strict=True), start=1):
@@ -137,11 +135,9 @@ def _told(
     if scratch is None:
         return f"{told} No finished plain-56 trained from scratch on these images is among the runs, so it is not compared with one."
     labels = laboratory.training.labels
-    wrong = [
-        (logits.argmax(1) != labels).int().tolist()
-        for logits in (scratch["training"], kinds["plain-56, constructed from it"]["training"])
-    ]
-    found = by_image([a - b for a, b in zip(*wrong, strict=True)])
+    logits = (scratch["training"], kinds["plain-56, constructed from it"]["training"])
+    wrong, fewer = ((each.argmax(1) != labels).int() for each in logits)
+    found = by_image((wrong - fewer).tolist())
     claim = {
         "more": "Trained from scratch the same shape does worse, though the better weights are there: training does not find them",
         "less": "Trained from scratch the same shape does better than these weights",

@@ -56,21 +56,24 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Counted:
+    """What the last weights answer, in evaluation mode, to the images as they are."""
+
+    training: Tensor  # logits (n, classes)
+    held_out: Tensor
+    training_error: float  # share of the images whose highest logit is not their label
+    held_out_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trained:
     """A training, finished or on its way."""
 
     name: str
     seed: int
-    epochs: tuple[
-        dict[str, Any], ...
-    ]  # loss, lr, top1 and held_out of each; top1 of the augmented images as they were learned from
+    epochs: tuple[dict[str, Any], ...]  # of `train.learner.Epoch`
     state: Mapping[str, Tensor]  # of the network after them
-    training: Tensor | None = (
-        None  # logits (n, classes) of the training images as they are; None where it is not finished
-    )
-    held_out: Tensor | None = None
-    training_error: float | None = None
-    held_out_error: float | None = None
+    counted: Counted | None = None  # None where it is not finished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,10 +173,10 @@ class Laboratory:
         if len(epochs) < whole:
             return trained
         work.over(training)
-        return self._counted(trained, training, folder, f"{described['data']['sha256']} {found.step}")
+        about = f"{described['data']['sha256']} {found.step}"
+        return replace(trained, counted=self._counted(trained, training, folder / LOGITS, about))
 
-    def _counted(self, trained: Trained, training: Training, folder: Path, about: str) -> Trained:
-        file = folder / LOGITS
+    def _counted(self, trained: Trained, training: Training, file: Path, about: str) -> Counted:
         known = _read(file, about)
         if not known:
             model = initial(training)
@@ -183,8 +186,7 @@ class Laboratory:
                 for part, images in (("training", self.training), ("held_out", self.held_out))
             }
             save_file(known, file, metadata={"of": about})
-        return replace(
-            trained,
+        return Counted(
             **known,
             training_error=error(known["training"], self.training.labels),
             held_out_error=error(known["held_out"], self.held_out.labels),

@@ -41,7 +41,7 @@ VARIANTS = (
 def find(laboratory: Laboratory) -> Finding:
     """Records the slides' modules, and trains both networks from every seed."""
     slides = {reduced: module(reduced=reduced) for reduced in (True, False)}
-    found = compared(laboratory, "inception", VARIANTS, lr=LR)
+    found = compared(laboratory, VARIANTS, lr=LR)
     reduced, naive = found
     return Finding(
         title="Inception, naive and reduced",

@@ -17,7 +17,7 @@ Norm = Literal["response", "batch", "none"]
 
 def filters(kernels: tuple[int, ...], *, classes: int, width: int = 32) -> nn.Sequential:
     """Two stages of convolutions with these kernels, one after the other, so that (3, 3, 3) sees as much as (7,)."""
-    layers = [_conv(3, width, 3, stride=2)]  # 1/2
+    layers: list[nn.Module] = [_conv(3, width, 3, stride=2)]  # 1/2
     for _ in range(2):
         layers += [_conv(width, width, kernel) for kernel in kernels]
         layers.append(nn.MaxPool2d(2))  # 1/4, 1/8

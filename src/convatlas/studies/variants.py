@@ -12,7 +12,7 @@ from torch import nn
 from convatlas.analysis.cost import total
 from convatlas.errors import ConvAtlasError
 from convatlas.studies.finding import Cell, Chart, Column, Estimate, by_image, by_seed, percent, points
-from convatlas.studies.laboratory import Laboratory, Trained, Training
+from convatlas.studies.laboratory import Counted, Laboratory, Training
 from convatlas.studies.layers import tape_of
 from convatlas.train.config import Augment, Optim, TrainConfig
 from convatlas.train.recipes import recipe
@@ -35,7 +35,7 @@ class Compared:
     variant: Variant
     parameters: int
     mult_adds: int
-    runs: tuple[Trained, ...]
+    runs: dict[int, Counted]  # by seed
     accuracy: Estimate  # on the held-out images
     training_accuracy: Estimate
     difference: Estimate | None  # of its accuracy to the first variant's; None of the first
@@ -56,12 +56,12 @@ def config_of(laboratory: Laboratory, variant: Variant, *, lr: float, seed: int,
     )
 
 
-def training_of(laboratory: Laboratory, study: str, variant: Variant, *, lr: float, seed: int) -> Training:
+def training_of(laboratory: Laboratory, variant: Variant, *, lr: float, seed: int) -> Training:
     """A variant's training from one seed."""
     classes = len(laboratory.classes)
     return Training(
         name=variant.name,
-        recipe=f"study {study}",
+        recipe="small networks",
         network=variant.name,
         source="convatlas.studies.small_nets",
         config=config_of(laboratory, variant, lr=lr, seed=seed),
@@ -69,19 +69,22 @@ def training_of(laboratory: Laboratory, study: str, variant: Variant, *, lr: flo
     )
 
 
-def compared(laboratory: Laboratory, study: str, variants: Sequence[Variant], *, lr: float) -> list[Compared]:
+def compared(laboratory: Laboratory, variants: Sequence[Variant], *, lr: float) -> list[Compared]:
     """Trains every variant from every seed; the first is what the others are compared with.
 
     Of `partial` studies the seeds of which every variant is finished. Raises `ConvAtlasError` where there is none.
     """
     trainings = [
-        training_of(laboratory, study, variant, lr=lr, seed=seed)
+        training_of(laboratory, variant, lr=lr, seed=seed)
         for seed in range(laboratory.length.seeds)
         for variant in variants
     ]
-    runs = [run for run in laboratory.trained(trainings) if run.held_out is not None]
-    by_name = {variant.name: {run.seed: run for run in runs if run.name == variant.name} for variant in variants}
-    common = sorted(set.intersection(*(set(found) for found in by_name.values())))
+    runs = laboratory.trained(trainings)
+    by_name = {
+        variant.name: {run.seed: run.counted for run in runs if run.name == variant.name and run.counted}
+        for variant in variants
+    }
+    common = sorted(set.intersection(*map(set, by_name.values())))
     if not common:
         raise ConvAtlasError(
             f"{laboratory.runs}: there is no seed from which all of {', '.join(by_name)} are finished.",
@@ -89,17 +92,16 @@ def compared(laboratory: Laboratory, study: str, variants: Sequence[Variant], *,
         )
     found: list[Compared] = []
     for variant in variants:
-        own = tuple(by_name[variant.name][seed] for seed in common)
+        own = {seed: by_name[variant.name][seed] for seed in common}
         parameters, mult_adds = cost_of(variant, len(laboratory.classes))
-        accuracies = [1 - _known(run.held_out_error) for run in own]
         found.append(
             Compared(
                 variant=variant,
                 parameters=parameters,
                 mult_adds=mult_adds,
                 runs=own,
-                accuracy=by_seed(accuracies),
-                training_accuracy=by_seed([1 - _known(run.training_error) for run in own]),
+                accuracy=by_seed([1 - run.held_out_error for run in own.values()]),
+                training_accuracy=by_seed([1 - run.training_error for run in own.values()]),
                 difference=_difference(own, found[0].runs, laboratory) if found else None,
             )
         )
@@ -168,8 +170,8 @@ def figures(found: Sequence[Compared]) -> dict[str, Any]:
     """Everything measured, by run."""
     return {
         each.variant.name: [
-            {"seed": run.seed, "training_error": run.training_error, "test_error": run.held_out_error}
-            for run in each.runs
+            {"seed": seed, "training_error": run.training_error, "test_error": run.held_out_error}
+            for seed, run in each.runs.items()
         ]
         for each in found
     }
@@ -197,16 +199,10 @@ def accuracies(found: Sequence[Compared]) -> str:
     return ", ".join(f"{percent(each.accuracy.value)} with {each.variant.label}" for each in found)
 
 
-def _difference(own: Sequence[Trained], first: Sequence[Trained], laboratory: Laboratory) -> Estimate:
+def _difference(own: dict[int, Counted], first: dict[int, Counted], laboratory: Laboratory) -> Estimate:
     if len(own) > 1:
-        pairs = zip(own, first, strict=True)
-        return by_seed([_known(b.held_out_error) - _known(a.held_out_error) for a, b in pairs])
-    labels = laboratory.held_out.labels
-    right = [(_known(run.held_out).argmax(1) == labels).int().tolist() for run in (own[0], first[0])]
-    found = by_image([a - b for a, b in zip(*right, strict=True)])
+        return by_seed([first[seed].held_out_error - run.held_out_error for seed, run in own.items()])
+    labels, (seed,) = laboratory.held_out.labels, own
+    a, b = ((runs[seed].held_out.argmax(1) == labels).int() for runs in (own, first))
+    found = by_image((a - b).tolist())
     return replace(found, of=f"{found.of}, of these two networks alone")
-
-
-def _known(value: Any) -> Any:
-    assert value is not None, "a finished run was counted"
-    return value
