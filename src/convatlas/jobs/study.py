@@ -117,6 +117,7 @@ def study(
             length=length,
             partial=partial,
             device=kind,
+            version=convatlas.__version__,
             progress=progress,
             say=say,
         )

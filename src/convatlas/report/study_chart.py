@@ -69,8 +69,14 @@ def _lines(chart: dict[str, Any], panel: str, width: int, *, first: bool, beside
             "sort": None,
             "title": None,
             "scale": {"domain": dashes, "range": [[5, 4], [1, 0], [2, 2]][: len(dashes)]},
-            "legend": {"symbolType": "stroke", "symbolSize": 700, "symbolStrokeColor": LIGHT["muted"], "direction": "horizontal"},
-        }  # fmt: skip
+            "legend": {
+                "symbolType": "stroke",
+                "symbolSize": 700,
+                "symbolStrokeColor": LIGHT["muted"],
+                "direction": "horizontal",
+                "orient": "top" if beside else "bottom",  # for two legends a telephone is not wide enough
+            },
+        }
     band: dict[str, Any] = {
         "y": {"field": "low", "type": "quantitative", **ys},
         "y2": {"field": "high"},

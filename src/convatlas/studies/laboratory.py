@@ -22,7 +22,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import convatlas
 from convatlas import zoo
 from convatlas.analysis.cost import total
 from convatlas.errors import ConvAtlasError
@@ -87,6 +86,7 @@ class Laboratory:
     length: Length
     partial: bool = False  # nothing is trained: what is there is taken, finished or not
     device: str = "cpu"
+    version: str = ""  # of this program, for the record
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
     say: Callable[[str], None] = lambda message: None
 
@@ -138,7 +138,7 @@ class Laboratory:
             },
             "weights": {"initial_sha256": _digest(model.state_dict().values())},
             "versions": {
-                "convatlas": convatlas.__version__,
+                "convatlas": self.version,
                 "torch": torch.__version__,
                 "python": sys.version.split()[0],
                 "device": self.device,
@@ -201,6 +201,11 @@ def initial(training: Training) -> nn.Module:
         return training.build()
 
 
+def skeleton(training: Training) -> nn.Module:
+    """The network without numbers, for the analyser. Made with them first: on `meta` initialisation imports a compiler, for seconds."""
+    return initial(training).to("meta")
+
+
 def error(logits: Tensor, labels: Tensor) -> float:
     """Share of the images whose highest logit is not their label."""
     return int((logits.argmax(1) != labels).sum()) / len(labels)
@@ -219,9 +224,8 @@ class _Work:
         each: dict[str, float] = {}
         for training in trainings:
             if training.name not in each:
-                with torch.device("meta"):
-                    size = (laboratory.training.images.shape[1], *[training.config.image_size] * 2)
-                    tape = tape_of(training.build(), size)
+                size = (laboratory.training.images.shape[1], *[training.config.image_size] * 2)
+                tape = tape_of(skeleton(training), size)
                 each[training.name] = total(tape.ops).mult_adds * training.config.epochs
         self._sizes = {training.folder: each[training.name] for training in trainings}
         self._done: dict[str, float] = {}  # shares

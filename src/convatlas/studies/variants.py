@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from convatlas.analysis.cost import total
@@ -23,7 +22,7 @@ from convatlas.studies.finding import (
     percent,
     points,
 )
-from convatlas.studies.laboratory import Counted, Laboratory, Training
+from convatlas.studies.laboratory import Counted, Laboratory, Training, skeleton
 from convatlas.studies.layers import tape_of
 from convatlas.train.config import Augment, Optim, TrainConfig
 from convatlas.train.recipes import recipe
@@ -104,7 +103,7 @@ def compared(laboratory: Laboratory, variants: Sequence[Variant], *, lr: float) 
     found: list[Compared] = []
     for variant in variants:
         own = {seed: by_name[variant.name][seed] for seed in common}
-        parameters, mult_adds = cost_of(variant, len(laboratory.classes))
+        parameters, mult_adds = cost_of(training_of(laboratory, variant, lr=lr, seed=0))
         found.append(
             Compared(
                 variant=variant,
@@ -119,11 +118,9 @@ def compared(laboratory: Laboratory, variants: Sequence[Variant], *, lr: float) 
     return found
 
 
-def cost_of(variant: Variant, classes: int) -> tuple[int, int]:
+def cost_of(training: Training) -> tuple[int, int]:
     """Parameters, and mult-adds of an image."""
-    with torch.device("meta"):
-        model = variant.build(classes)
-    side = recipe("resnet20_cifar").config.image_size
+    model, side = skeleton(training), training.config.image_size
     return sum(p.numel() for p in model.parameters()), total(tape_of(model, (3, side, side)).ops).mult_adds
 
 

@@ -12,14 +12,13 @@ from dataclasses import replace
 from statistics import fmean, median
 from typing import Any
 
-import torch
 from torch import nn
 
 from convatlas import zoo
 from convatlas.analysis.memory import TrainingMemory, training_memory
 from convatlas.errors import ConvAtlasError
 from convatlas.studies.finding import Cell, Chart, Column, Estimate, Finding, by_seed
-from convatlas.studies.laboratory import Laboratory, Training
+from convatlas.studies.laboratory import Laboratory, Training, skeleton
 from convatlas.studies.layers import tape_of
 from convatlas.studies.steps import watched
 from convatlas.train.recipes import recipe
@@ -62,10 +61,9 @@ def training_of(laboratory: Laboratory, name: str) -> Training:
 
 def memory_of(training: Training) -> TrainingMemory:
     """What the analyser foretells for a step."""
-    with torch.device("meta"):
-        model = training.build()
     side = training.config.image_size
-    return training_memory(tape_of(model, (3, side, side), batch=training.config.batch_size, training=True))
+    tape = tape_of(skeleton(training), (3, side, side), batch=training.config.batch_size, training=True)
+    return training_memory(tape)
 
 
 def judged(
@@ -115,7 +113,7 @@ def judged(
         rows=rows,
         chart=Chart(
             kind="lines",
-            caption=f"Each step's loss, as the mean of {WINDOW} steps, and the norm of the gradient at the first layer's weights.",
+            caption=f"Each step's loss, as the mean of the last {WINDOW} steps, and the norm of the gradient at the first layer's weights.",
             x="step",
             y="",
             logarithmic=True,
@@ -129,7 +127,7 @@ def judged(
                 for panel, of in (("loss", _loss), ("gradient norm at the first layer", _gradient))
                 for told, found in steps.items()
                 for values in [of(found)]
-                for i in range(WINDOW - 1, len(found))
+                for i in range(len(found))
             ],
         ),
         paragraph=_told(steps, falls, over, len(laboratory.classes), peaks, resident, foretold, norms),
