@@ -13,7 +13,7 @@ from convatlas.report.palette import LIGHT
 from convatlas.report.rows import WIDE
 
 _COLOURS = [LIGHT[name] for name in ("accent", "wrong", "solve", "dense", "report", "gated", "second")]
-_PERCENT = "format(100 * datum.value, '~g') + ' %'"
+_PERCENT = "format(100 * datum.value, '.3~g') + ' %'"
 _LONGEST = 26  # characters of a label that stands before its dot; longer ones are broken
 
 
@@ -21,7 +21,7 @@ def drawing(chart: dict[str, Any], *, width: int = WIDE) -> dict[str, Any]:
     """The Vega-Lite specification of a study's chart, `width` CSS pixels wide."""
     panels = list(dict.fromkeys(row["panel"] for row in chart["rows"]))
     beside = chart["kind"] == "lines" and width >= WIDE
-    each = (width - 110) // len(panels) - 40 if beside else width - 90
+    each = (width - 110) // len(panels) - 40 if beside else width - 90  # less what axes take
     make = _lines if chart["kind"] == "lines" else _dots
     drawn = [make(chart, panel, each, first=not i, beside=beside) for i, panel in enumerate(panels)]
     colours = "shared" if chart["kind"] == "lines" else "independent"
@@ -103,7 +103,7 @@ def _lines(chart: dict[str, Any], panel: str, width: int, *, first: bool, beside
 def _dots(chart: dict[str, Any], panel: str, width: int, *, first: bool, beside: bool) -> dict[str, Any]:
     narrow = width < WIDE // 2
     axis = {"grid": True, "tickCount": 4 if narrow else 6}
-    axis |= {"labelExpr": _PERCENT} if chart["percent"] else {"format": "~s"}
+    axis |= {"labelExpr": _PERCENT} if chart["percent"] else {"format": ".3~s"}
     x = {
         "field": "x",
         "type": "quantitative",
@@ -132,7 +132,7 @@ def _dots(chart: dict[str, Any], panel: str, width: int, *, first: bool, beside:
     ]  # fmt: skip
     return {
         "title": panel,
-        "width": width - (140 if narrow else 280),
+        "width": width - (90 if narrow else 220),
         "height": {"step": 40},
         "transform": [{"filter": {"field": "panel", "equal": panel}}],
         "layer": [

@@ -43,10 +43,12 @@ def study_page(study: dict[str, Any]) -> str:
     """The HTML text for a study that `read_study` returned."""
     jinja = environment()
     kinds = [column["kind"] for column in study["columns"]]
+    rows = [[shown(cell, kind) for cell, kind in zip(row, kinds, strict=True)] for row in study["rows"]]
     return jinja.get_template("study.html.j2").render(
         study=study,
         style=markup(jinja.get_template("page.css").render(palette=PALETTE, font=FONT)),
-        rows=[[shown(cell, kind) for cell, kind in zip(row, kinds, strict=True)] for row in study["rows"]],
+        rows=rows,
+        brackets=any("[" in cell for row in rows for cell in row[1:]),
         figures=[
             {"class": kind, "svg": markup(svg_of(drawing(study["chart"], width=width)))}
             for kind, width in (("wide", WIDE), ("narrow", NARROW))

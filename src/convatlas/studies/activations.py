@@ -27,6 +27,7 @@ from convatlas.studies.finding import (
     times,
 )
 from convatlas.studies.laboratory import Laboratory, Trained, Training, error_curve
+from convatlas.studies.plans import many
 from convatlas.studies.small_nets import four_layers
 from convatlas.studies.variants import Variant, config_of
 
@@ -117,10 +118,10 @@ def judged(learned: dict[str, Learned], laboratory: Laboratory) -> Finding:
         title="Rectifiers and tanh",
         protocol=(
             "A network of four layers (three 5×5 convolutions with pooling and a classifier) on "
-            f"{len(laboratory.training):,} training images of {len(laboratory.classes)} classes for {laboratory.length.epochs} epochs: SGD "
-            "with momentum, batches of 64, a constant rate, no augmentation, dropout or weight decay. The rate of each activation is the "
-            f"one of {', '.join(map(str, RATES))} with which it was fastest from the first seed, which is among those judged. Training "
-            "error: share of an epoch's images that were wrong when they were learned from."
+            f"{len(laboratory.training):,} training images of {len(laboratory.classes)} classes for "
+            f"{many(laboratory.length.epochs, 'epoch')}: SGD with momentum, batches of 64, a constant rate, no augmentation, dropout or "
+            f"weight decay. The rate of each activation is the one of {', '.join(map(str, RATES))} with which it was fastest from the "
+            "first seed, which is among those judged. Training error: share of an epoch's images that were wrong when learned from."
         ),
         columns=(
             Column(name="activation", kind="text"),
@@ -190,7 +191,7 @@ def told(learned: dict[str, Learned], length: int) -> str:
     }.get(gap.shown, "no difference was shown at the end")
     come = f"{sum(a is not None for a, _ in pairs)} of {len(pairs)} seeds with ReLU and {sum(b is not None for _, b in pairs)} with tanh"
     return (
-        f"Within {length} epoch{'s'[: length != 1]} {come} came to {goal} {rates}, so no ratio of epochs can be told; {does}: the "
+        f"Within {many(length, 'epoch')} {come} came to {goal} {rates}, so no ratio of epochs can be told; {does}: the "
         f"training error with tanh differs by {points(gap)}."
     )
 

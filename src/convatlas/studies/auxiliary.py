@@ -19,6 +19,7 @@ from convatlas import zoo
 from convatlas.errors import ConvAtlasError
 from convatlas.studies.finding import Cell, Chart, Column, Estimate, Finding, by_seed_ratio, times
 from convatlas.studies.laboratory import Laboratory, Training
+from convatlas.studies.plans import many
 from convatlas.studies.steps import Loss, cross_entropy, gradients, watched
 from convatlas.train.config import Augment, Optim, TrainConfig
 from convatlas.train.recipes import recipe
@@ -126,10 +127,10 @@ def judged(
     return Finding(
         title="GoogLeNet's auxiliary classifiers",
         protocol=(
-            f"The paper's GoogLeNet, without batch norm, on images of {SIDE}×{SIDE} pixels in batches of {BATCH}, {len(seeds)} "
-            f"seed{'s'[: len(seeds) != 1]}; auxiliary losses count {WEIGHT}. At initialisation: the gradient of the first batch, the same "
-            f"network and images both ways. In training: {length} steps of SGD with momentum at a rate of {LR}, both ways from the same "
-            "weights; the median norm over the steps. Ratios are geometric means over seeds."
+            f"The paper's GoogLeNet, without batch norm, on images of {SIDE}×{SIDE} pixels in batches of {BATCH}, "
+            f"{many(len(seeds), 'seed')}; auxiliary losses count {WEIGHT}. At initialisation: the gradient of the first batch, the same "
+            f"network and images both ways. In training: {many(length, 'step')} of SGD with momentum at a rate of {LR}, both ways from "
+            "the same weights; the median norm over the steps. Ratios are geometric means over seeds."
         ),
         columns=(
             Column(name="at the weights of", kind="text"),
@@ -189,7 +190,7 @@ def told(first: tuple[Estimate, Estimate], later: tuple[Estimate, Estimate], ste
         if agree
         else "Whether that helped training is another question."
     )
-    return f"At initialisation {claim(first)}. During the first {steps} steps {claim(later)}. {end}"
+    return f"At initialisation {claim(first)}. During the first {many(steps, 'step')} {claim(later)}. {end}"
 
 
 def _median(rows: Sequence[dict[str, Any]], layer: str) -> float:

@@ -25,6 +25,7 @@ from convatlas.studies.finding import (
     points,
 )
 from convatlas.studies.laboratory import Laboratory, Trained, error_curve
+from convatlas.studies.plans import many
 
 PAIRS = {"plain": ("plain20_cifar", "plain56_cifar"), "residual": ("resnet20_cifar", "resnet56_cifar")}
 NAMES = [name for pair in PAIRS.values() for name in pair]
@@ -60,11 +61,11 @@ def judged(runs: Sequence[Trained], laboratory: Laboratory) -> Finding:
         title="Degradation: deeper plain networks",
         protocol=(
             f"{listed([_SHORT[name] for name in NAMES])} on {len(laboratory.training):,} training images of "
-            f"{len(laboratory.classes)} classes for {lengths.epochs} epochs as in He et al. 2015, section 4.2 (SGD with momentum, batches "
-            "of 128, the rate of 0.1 divided by 10 after a half and three quarters, shifts by up to 4 pixels and flips), "
-            f"{'1 seed' if lengths.seeds == 1 else f'{lengths.seeds} seeds'}. Training error: the last weights, in evaluation mode, on the "
-            f"training images without augmentation. Test error: the same on {len(laboratory.held_out):,} held-out images, by which nothing "
-            "was chosen."
+            f"{len(laboratory.classes)} classes for {many(lengths.epochs, 'epoch')} as in He et al. 2015, section 4.2 (SGD with "
+            "momentum, batches of 128, the rate of 0.1 divided by 10 after a half and three quarters, shifts by up to 4 pixels and "
+            f"flips), {many(lengths.seeds, 'seed')}. Training error: the last weights, in evaluation mode, on the "
+            f"training images without augmentation. Test error: the same on {len(laboratory.held_out):,} held-out images, by which "
+            "nothing was chosen."
         ),
         columns=(
             Column(name="network", kind="text"),
@@ -163,12 +164,13 @@ def _differences(by_name: dict[str, list[Trained]], laboratory: Laboratory) -> t
 def _so_far(by_name: dict[str, list[Trained]], finished: Sequence[Trained], laboratory: Laboratory) -> str:
     wanted = len(NAMES) * laboratory.length.seeds
     begun = [
-        f"{_SHORT[name]} seed {run.seed} has done {len(run.epochs)} of {laboratory.length.epochs} epochs"
+        f"{_SHORT[name]} seed {run.seed} has done {len(run.epochs)} of {many(laboratory.length.epochs, 'epoch')}"
         for name in NAMES
         for run in by_name[name]
         if not run.counted
     ]
-    told = f"This is what there is so far: {len(finished)} of {wanted} runs are finished"
+    is_ = "is" if len(finished) == 1 else "are"
+    told = f"This is what there is so far: {len(finished)} of {wanted} runs {is_} finished"
     return f"{told}; {listed(begun)}." if begun else f"{told}."
 
 

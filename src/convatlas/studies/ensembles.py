@@ -16,6 +16,7 @@ from convatlas.errors import ConvAtlasError
 from convatlas.studies.ablations import LR, WHOLE
 from convatlas.studies.finding import Cell, Chart, Column, Estimate, Finding, by_image, percent, points
 from convatlas.studies.laboratory import Laboratory
+from convatlas.studies.plans import many
 from convatlas.studies.variants import training_of
 
 
@@ -52,9 +53,9 @@ def judged(logits: Sequence[Tensor], laboratory: Laboratory) -> Finding:
         title="Seven networks together" if len(logits) == 7 else f"{len(logits)} networks together",
         protocol=(
             f"{len(logits)} small networks like AlexNet, trained alike on {len(laboratory.training):,} images for "
-            f"{laboratory.length.epochs} epochs from other seeds; their probabilities averaged on {len(laboratory.held_out):,} held-out "
-            "images, by which nothing was chosen. The interval of the gain is over images, of these members: Bonett and Price's for paired "
-            "proportions."
+            f"{many(laboratory.length.epochs, 'epoch')} from other seeds; their probabilities averaged on {len(laboratory.held_out):,} "
+            "held-out images, by which nothing was chosen. The interval of the gain is over images, of these members: Bonett and Price's "
+            "for paired proportions."
         ),
         columns=(
             Column(name="network", kind="text"),

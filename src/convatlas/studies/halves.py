@@ -34,16 +34,16 @@ def told(found: TwoProcesses, sizes: TwoGPUs) -> Finding:
     most = max(layers, key=lambda layer: layers[layer])
     share = layers[most] / sum(layers.values())
     same = (
-        f"Two processes with half of the maps each trained to the same network as one: after {found.steps} steps no weight differs by more "
-        f"than {found.weight_difference:.1e}, no gradient of the first step by more than {found.gradient_difference:.1e} of its layer's "
-        f"greatest, no loss by more than {found.loss_difference:.1e} ({found.dtype})."
+        f"Two processes with half of the maps each trained to the same network as one: after {found.steps} steps no weight differs by "
+        f"more than {found.weight_difference:.1e}, no gradient of the first step by more than {found.gradient_difference:.1e} of its "
+        f"layer's greatest, no loss by more than {found.loss_difference:.1e} ({found.dtype})."
         if equal
         else f"Two processes with half of the maps each did not train to the same network as one: after {found.steps} steps weights differ "
         f"by up to {found.weight_difference:.1e} and losses by up to {found.loss_difference:.1e} ({found.dtype})."
     )
     norm = (
-        "That is of the network whose response normalisation stays within a half, as on the two GPUs; normalised across the cut, as on one "
-        f"device, logits of the untrained network differ by up to {found.norm_across:.1e} of the greatest."
+        "That is of the network whose response normalisation stays within a half, as on the two GPUs; normalised across the cut, as on "
+        f"one device, logits of the untrained network differ by up to {found.norm_across:.1e} of the greatest."
     )
     line = (
         f"The halves speak only before {listed(list(layers))}; for the paper's batch of {sizes.batch} each sends "

@@ -15,6 +15,7 @@ from torch import nn
 from convatlas.errors import ConvAtlasError
 from convatlas.studies.finding import Cell, Chart, Column, Finding, by_image, percent, points
 from convatlas.studies.laboratory import Laboratory, error, initial
+from convatlas.studies.plans import many
 from convatlas.zoo.resnet import Residual, ResNet
 
 SHALLOW, DEEP = "plain20_cifar", "plain56_cifar"
@@ -52,10 +53,10 @@ def find(laboratory: Laboratory) -> Finding:
     return Finding(
         title="A deeper solution by construction",
         protocol=(
-            f"A plain-20 trained on {len(laboratory.training):,} images for {len(shallow.epochs)} epochs, one seed; six blocks that are "
-            "the identity added to each of its three stages. Both are counted in evaluation mode, on the training images without "
-            f"augmentation and on {len(laboratory.held_out):,} held-out images. In training mode batch norm standardises, and the identity "
-            "does not hold."
+            f"A plain-20 trained on {len(laboratory.training):,} images for {many(len(shallow.epochs), 'epoch')}, one seed; six blocks "
+            "that are the identity added to each of its three stages. Both are counted in evaluation mode, on the training images without "
+            f"augmentation and on {len(laboratory.held_out):,} held-out images. In training mode batch norm standardises, and the "
+            "identity does not hold."
         ),
         columns=(
             Column(name="network", kind="text"),

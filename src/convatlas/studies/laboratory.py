@@ -7,6 +7,7 @@ evaluation mode, to the images as they are, training images included, are kept b
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -186,7 +187,10 @@ class Laboratory:
                 part: self.logits(model, images, training.config)
                 for part, images in (("training", self.training), ("held_out", self.held_out))
             }
-            save_file(known, file, metadata={"of": about})
+            with contextlib.suppress(
+                OSError, SafetensorError
+            ):  # runs that may only be read are counted again each time
+                save_file(known, file, metadata={"of": about})
         return Counted(
             **known,
             training_error=error(known["training"], self.training.labels),

@@ -21,8 +21,7 @@ class Length:
     seeds: int
 
     def __str__(self) -> str:
-        seeds = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
-        return f"{self.epochs} epoch{'s'[: self.epochs != 1]} of {self.images:,} images, {seeds}"
+        return f"{many(self.epochs, 'epoch')} of {many(self.images, 'image')}, {many(self.seeds, 'seed')}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +96,11 @@ PLANS: dict[str, Plan] = {
         full=None,
     ),
 }
+
+
+def many(number: int, noun: str) -> str:
+    """`1 epoch`, `1,000 epochs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def plan_of(name: str) -> Plan:

@@ -24,6 +24,7 @@ from convatlas.studies.finding import (
 )
 from convatlas.studies.laboratory import Counted, Laboratory, Training, skeleton
 from convatlas.studies.layers import tape_of
+from convatlas.studies.plans import many
 from convatlas.train.config import Augment, Optim, TrainConfig
 from convatlas.train.recipes import recipe
 
@@ -127,12 +128,12 @@ def cost_of(training: Training) -> tuple[int, int]:
 def protocol(laboratory: Laboratory, found: Sequence[Compared], *, lr: float) -> str:
     """How they were trained and judged."""
     seeds = len(found[0].runs)
-    over = f"{seeds} seeds, from which all are compared seed by seed" if seeds > 1 else "1 seed"
+    over = many(seeds, "seed") + (", from which all are compared seed by seed" if seeds > 1 else "")
     return (
         f"Small networks for 32×32 pixels, each on {len(laboratory.training):,} training images of {len(laboratory.classes)} classes for "
-        f"{laboratory.length.epochs} epochs: SGD with momentum, batches of 64, a rate of up to {lr} on a cosine to zero, {over}. Accuracy: "
-        f"of the last weights on {len(laboratory.held_out):,} held-out images, by which nothing was chosen; that on the training images is "
-        "counted without augmentation. Mult-adds are the analyser's, of one image."
+        f"{many(laboratory.length.epochs, 'epoch')}: SGD with momentum, batches of 64, a rate of up to {lr} on a cosine to zero, {over}. "
+        f"Accuracy: of the last weights on {len(laboratory.held_out):,} held-out images, by which nothing was chosen; that on the "
+        "training images is counted without augmentation. Mult-adds are the analyser's, of one image."
     )
 
 

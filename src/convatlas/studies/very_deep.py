@@ -94,8 +94,8 @@ def judged(
     return Finding(
         title="A residual network of 1,202 layers",
         protocol=(
-            f"Batches of {BATCH} of {len(laboratory.training):,} training images, SGD with momentum at a rate of {LR}, shifts and flips as "
-            f"in He et al. 2015, section 4.2, one seed. Loss: the mean of the first and of the last {WINDOW} steps. Memory foretold: "
+            f"Batches of {BATCH} of {len(laboratory.training):,} training images, SGD with momentum at a rate of {LR}, shifts and flips "
+            f"as in He et al. 2015, section 4.2, one seed. Loss: the mean of the first and of the last {WINDOW} steps. Memory foretold: "
             "weights, gradients, momentum and the activations that autograd saves, from the analyser, which runs nothing; allocated: the "
             "most that torch's allocator had handed out in a step; resident: how much more the process held at the most, with what the "
             "system's allocator keeps of what was freed. Gradient: the median norm, over the steps, at the first layer's weights."
