@@ -1,8 +1,8 @@
 """AlexNet trained as it was, by two processes with half of the maps each, beside the same network in one.
 
-Before CONV3 and the three fully connected layers each process shows the other its maps or units; on the way back it gets the gradient that
-the other found for them. Nothing else goes between them: response normalisation stays within a half, as on the two GPUs of the paper
-(section 3.5), where a network on one device normalises across the cut between the halves. So it is compared with that network cut there too.
+Before CONV3 and the three fully connected layers each process shows the other its maps or units; on the way back it gets the gradient
+that the other found for them. Nothing else goes between them: response normalisation stays within a half, as on the two GPUs of the paper,
+where a network on one device normalises across the cut between the halves. So it is compared with that network cut there too.
 """
 
 from __future__ import annotations
