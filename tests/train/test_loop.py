@@ -148,10 +148,15 @@ def test_images_it_cannot_train_on(images: int, labels: int) -> None:
         train(small_net(), stripes(images, seed=1)[0], torch.zeros(labels, dtype=torch.int64), CONFIG)
 
 
+def test_batch_norm_needs_two_images() -> None:
+    with pytest.raises(ConvAtlasError, match="batch norm needs at least 2 images"):
+        train(small_net(), *stripes(5, seed=1), replace(CONFIG, batch_size=1))
+
+
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ({"batch_size": 1}, "batch_size is 1"),
+        ({"batch_size": 0}, "batch_size is 0"),
         ({"epochs": 0}, "not 0 and 20"),
         ({"mean": (0.5,)}, "1 channels and std has 3"),
     ],

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convatlas.train.config import TrainConfig
+    from convatlas.train.recipes import Recipe
 
 SCHEMA = "convatlas.train/1"
 
@@ -41,6 +42,7 @@ def train_recipe(
     data: str | Path,
     *,
     out: str | Path,
+    network: str | None = None,
     settings: Iterable[str] = (),
     device: str = "auto",
     save_every: int = 0,
@@ -50,8 +52,9 @@ def train_recipe(
     """Trains the network of the recipe `name` on the training images at `data` (a folder, zip or CSV, as for `fit`), from scratch.
 
     `out` is the run: run.json, metrics.jsonl, checkpoints/ and, when it is done, result.json and model/. Called again with the same
-    arguments it goes on where it was; with others it is refused. `settings` change the recipe, as `optim.lr=0.05`. A validation part, or
-    else a test part, is measured after every epoch; nothing is chosen by it, the last weights are the result. A checkpoint is written
+    arguments it goes on where it was; with others it is refused. `network` is another one that the recipe is for. `settings` change the
+    recipe, as `optim.lr=0.05`. A validation part, or else a test part, is measured after every epoch; nothing is chosen by it, the last
+    weights are the result; but recipes whose rate falls on a plateau look at it, and insist on a validation part. A checkpoint is written
     after every epoch and, if that is not 0, every `save_every` steps. Images are kept in memory, at the size that the network sees.
 
     Raises `ConvAtlasError` for what cannot be trained, `train.run.Stopped` after Ctrl-C or SIGTERM, when the run has saved where it is.
@@ -61,33 +64,43 @@ def train_recipe(
     kind = resolve_device(device)
     import torch
 
-    from convatlas import zoo
     from convatlas.train.checkpoint import write_whole
     from convatlas.train.loop import train
+    from convatlas.train.optim import ensure_watched
     from convatlas.train.overrides import overridden
     from convatlas.train.recipes import recipe
     from convatlas.train.run import open_run
 
-    found = recipe(name)
+    found = recipe(name, network)
     config = overridden(found.config, settings)
     dataset = scan(data)
     classes = ClassMap(dataset.classes)
     split = "train" if "train" in dataset.splits else "all"
     watched = next((part for part in ("val", "test") if part in dataset.splits), None)
-    square = Preprocessing(
-        size=config.image_size, resize=config.image_size, interpolation="bilinear", mean=config.mean, std=config.std
+    ensure_watched(config.optim, watched)
+    square, shown = (
+        Preprocessing(
+            size=side,
+            resize=side,
+            interpolation="bilinear",
+            mean=config.mean,
+            std=config.std,
+            channels=len(config.mean),
+        )
+        for side in (config.image_size, config.shown_size)
     )
     images, labels, names = _read(dataset, dataset.of(split), classes, square, progress, say)
     held_out = None
     if watched:
-        pixels, truth, _ = _read(dataset, dataset.of(watched), classes, square, progress, say)
+        pixels, truth, _ = _read(dataset, dataset.of(watched), classes, shown, progress, say)
         held_out = pixels, truth
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = zoo.build(found.network, num_classes=len(classes.names), in_channels=square.channels)
+        model = found.build(num_classes=len(classes.names), in_channels=square.channels)
     described = {
         "recipe": name,
         "network": found.network,
+        "changes": dict(found.changes),
         "source": found.source,
         "config": asdict(config),
         "data": {
@@ -110,16 +123,18 @@ def train_recipe(
         history = train(
             *(model, images, labels, config),
             held_out=held_out,
+            part=watched,
             names=names,
             device=kind,
             run=run,
             save_every=save_every,
             progress=lambda done, steps: progress("train", done, steps),
         )
-        result = {"schema": SCHEMA, **described, **_reached(history[-1].held_out, watched, held_out, config)}
+        reached = _reached(history[-1].held_out, watched, held_out, config)
+        result = {"schema": SCHEMA, **described, **reached}
         result["loss"] = history[-1].loss
         with whole_folder(folder / "model") as place:
-            _save_model(place, model, found.network, classes, square, result)
+            _save_model(place, model, found, classes, shown, result)
         write_whole(folder / "result.json", json.dumps(result, indent=1).encode() + b"\n")
     return TrainResult(folder=folder, model=folder / "model", json=result)
 
@@ -167,19 +182,27 @@ def _reached(
     if accuracy is None or held_out is None:
         return {"accuracy": None, "protocol": "no part of the data was held out, so nothing is known of new images"}
     n = len(held_out[0])
+    watches = config.optim.schedule == "plateau" and config.optim.watch == "validation"
+    chosen = "the learning rate lowered" if watches else "nothing chosen"
     low, high = wilson(round(accuracy * n), n)
     return {
         "accuracy": accuracy,
         "accuracy_interval": [low, high],
-        "protocol": f"{split} split, {n} images, weights after epoch {config.epochs}, nothing chosen by it; 95 % Wilson interval, one seed",
+        "protocol": f"{split} split, {n} images, weights after epoch {config.epochs}, {chosen} by it; 95 % Wilson interval, one seed",
     }
 
 
 def _save_model(
-    place: Path, model: Any, network: str, classes: ClassMap, square: Preprocessing, result: dict[str, Any]
+    place: Path, model: Any, recipe: Recipe, classes: ClassMap, square: Preprocessing, result: dict[str, Any]
 ) -> None:
     from convatlas.bundle.save import Contents, save
 
     about = {key: result[key] for key in ("recipe", "source", "config", "accuracy", "protocol")}
-    contents = Contents(name=network, config={}, classes=classes.names, preprocessing=square, about={"training": about})
+    contents = Contents(
+        name=recipe.network,
+        config=dict(recipe.changes),
+        classes=classes.names,
+        preprocessing=square,
+        about={"training": about},
+    )
     save(place, model, contents)

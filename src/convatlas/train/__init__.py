@@ -1,6 +1,28 @@
-"""Training: a config, one loop, recipes."""
+"""Training: a config, one loop, recipes. Imported when it is first used: configs and recipes are data, and need no torch."""
 
-from convatlas.train.config import Augment, Optim, TrainConfig
-from convatlas.train.loop import Epoch, accuracy, train
+from __future__ import annotations
 
-__all__ = ["Augment", "Epoch", "Optim", "TrainConfig", "accuracy", "train"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convatlas.train.config import Augment, Optim, TrainConfig
+    from convatlas.train.loop import Epoch, accuracy, train
+    from convatlas.train.lr_find import LrFind, lr_find
+
+__all__ = ["Augment", "Epoch", "LrFind", "Optim", "TrainConfig", "accuracy", "lr_find", "train"]
+
+_HOMES = {
+    "config": ("Augment", "Optim", "TrainConfig"),
+    "loop": ("Epoch", "accuracy", "train"),
+    "lr_find": ("LrFind",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "lr_find":  # a function that its module's name would hide
+        return importlib.import_module("convatlas.train.lr_find").lr_find
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"convatlas.train.{module}"), name)
+    raise AttributeError(f"module 'convatlas.train' has no attribute {name!r}")

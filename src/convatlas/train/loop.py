@@ -19,13 +19,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from convatlas.errors import ConvAtlasError
-from convatlas.train.augment import augmented, erased, mixed
+from convatlas.train.augment import alternating, colour_axes, standardised
 from convatlas.train.config import TrainConfig
 from convatlas.train.faults import first_not_finite, gradients_are_finite
-from convatlas.train.optim import learning_rate, optimiser
+from convatlas.train.losses import batch_loss, ensure_auxiliary
+from convatlas.train.optim import (
+    averaging,
+    clip,
+    constrain,
+    ensure_watched,
+    for_batch,
+    learning_rate,
+    optimiser,
+    set_rate,
+)
+from convatlas.train.progress import set_progress
 from convatlas.train.run import Run, Stopped
 
 
@@ -48,6 +59,7 @@ def train(
     config: TrainConfig,
     *,
     held_out: tuple[Tensor, Tensor] | None = None,
+    part: str | None = None,
     names: Sequence[str] = (),
     device: torch.device | str = "cpu",
     run: Run | None = None,
@@ -58,7 +70,8 @@ def train(
     """Trains `model` in place on `images` (n, c, h, w), uint8, and `labels` (n,), int64; returns the history.
 
     The model ends on `device`, in evaluation mode, with the averaged weights where `config.ema` asks for them. `held_out` is a second
-    pair of images and labels, measured after every epoch and used for nothing else. `names` says what the images are called, for errors.
+    pair of images and labels, measured after every epoch and used for nothing else, unless the rate drops on a plateau: then `part` must
+    say that they are "val" and no test part. `names` says what the images are called, for errors.
     Every epoch shuffles the images and leaves out the last n modulo `batch_size`. `progress(step, steps)` is called after every step,
     `log(epoch)` after every epoch. On the CPU the seed decides the result bit for bit for one number of threads; GPU kernels may add in
     another order.
@@ -73,8 +86,15 @@ def train(
         raise ValueError(
             f"{len(images)} images with {len(labels)} labels; training needs at least two, and one label each"
         )
+    ensure_watched(config.optim, part if held_out else None)
+    ensure_auxiliary(model, config)
     device = torch.device(device)
     batch_size = min(config.batch_size, len(images))
+    if batch_size == 1 and any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        raise ConvAtlasError(
+            "batch_size is 1, and batch norm needs at least 2 images to train.", remedy="Set batch_size=2 or more."
+        )
+    optim = for_batch(config.optim, batch_size)
     steps = len(images) // batch_size  # of an epoch
     images, labels = images.to(device), labels.to(device)
     # torch takes both together; its stubs have no such overload
@@ -84,6 +104,7 @@ def train(
         run.ensure_room(sum(x.nbytes for x in learner.tensors().values()) + learner.optimiser_bytes)
         learner.take_up(run)
 
+    axes = colour_axes(images) if config.augment.pca else None
     draws = torch.Generator(device)
     order = _order(len(images), config.seed, learner.step // steps, device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -94,12 +115,14 @@ def train(
                 learner.total, learner.correct = 0.0, 0
                 learner.started = time.perf_counter()
             chosen = order[within * batch_size : (within + 1) * batch_size]
-            lr = learning_rate(config.optim, learner.step / steps, config.epochs)
+            lr = learning_rate(optim, learner.step / steps, config.epochs, learner.accuracies)
+            set_progress(model, learner.step / (config.epochs * steps))
 
-            def forward(chosen: Tensor = chosen) -> tuple[Tensor, Tensor]:
+            def forward(chosen: Tensor = chosen, epoch: int = epoch) -> tuple[Tensor, Tensor]:
                 draws.manual_seed(_seed(config.seed, "draws", learner.step))
                 torch.manual_seed(_seed(config.seed, "dropout", learner.step))  # which takes no generator
-                return _loss(model, images[chosen], labels[chosen], config, draws)
+                mirrored = alternating(chosen, epoch, config.seed) if config.augment.flip_mode == "alternate" else None
+                return batch_loss(model, images[chosen], labels[chosen], config, draws, mirrored=mirrored, axes=axes)
 
             model.train()
             loss, correct = forward()
@@ -153,9 +176,10 @@ class _Learner:
 
     def __init__(self, model: nn.Module, config: TrainConfig) -> None:
         self.model = model
+        self.config = config
         self.average: AveragedModel | None = None
         if config.ema:
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+            self.average = AveragedModel(model, multi_avg_fn=averaging(config.ema), use_buffers=True)
         self.optim = optimiser(model, config.optim)
         self.step = 0
         self.total = 0.0  # of the losses of the epoch so far
@@ -169,15 +193,23 @@ class _Learner:
         return self.average or self.model
 
     @property
+    def accuracies(self) -> list[float]:
+        """Of the epochs that are done, on the part that a plateau of the learning rate watches."""
+        if self.config.optim.watch == "training":
+            return [epoch.top1 for epoch in self.history]
+        return [epoch.held_out for epoch in self.history if epoch.held_out is not None]
+
+    @property
     def optimiser_bytes(self) -> int:
         """At the most, of what it will keep."""
         return 2 * sum(p.nbytes for p in self.model.parameters())
 
     def learn(self, lr: float) -> None:
         """One step along the gradients."""
-        for group in self.optim.param_groups:
-            group["lr"] = lr
+        set_rate(self.optim, lr)
+        clip(self.model, self.config.optim)
         self.optim.step()
+        constrain(self.model, self.config.optim)
         if self.average:
             self.average.update_parameters(self.model)
         self.step += 1
@@ -232,39 +264,19 @@ def _order(images: int, seed: int, epoch: int, device: torch.device) -> Tensor:
     return torch.randperm(images, generator=torch.Generator().manual_seed(_seed(seed, "order", epoch))).to(device)
 
 
-def _loss(
-    model: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig, draws: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """The mean loss, and how many images are classified right."""
-    x = augmented(images.float() / 255, config.image_size, config.augment, draws, colour=config.mean)
-    x = standardised(x, config)
-    x, others, own = mixed(erased(x, config.augment, draws), labels, config.augment, draws)
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        logits = model(x.contiguous(memory_format=torch.channels_last)).float()
-    first = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing, reduction="none")
-    second = F.cross_entropy(logits, others, label_smoothing=config.label_smoothing, reduction="none")
-    return (own * first + (1 - own) * second).mean(), (logits.argmax(1) == labels).sum()
-
-
 @torch.no_grad()
 def accuracy(
     model: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig, *, device: torch.device | str = "cpu"
 ) -> float:
-    """Share of `images` (n, c, h, w), uint8, whose highest logit is their label, each whole and resized to `config.image_size`."""
+    """Share of `images` (n, c, h, w), uint8, whose highest logit is their label, each whole and resized to `config.shown_size`."""
     training = model.training
     model.eval()
     correct = 0
     for chosen in torch.arange(len(images)).split(config.batch_size):
         x = images[chosen].to(device).float() / 255
-        x = F.interpolate(x, [config.image_size] * 2, mode="bilinear", antialias=True)
+        x = F.interpolate(x, [config.shown_size] * 2, mode="bilinear", antialias=True)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             logits = model(standardised(x, config).contiguous(memory_format=torch.channels_last))
         correct += int((logits.argmax(1) == labels[chosen].to(device)).sum())
     model.train(training)
     return correct / len(images)
-
-
-def standardised(images: Tensor, config: TrainConfig) -> Tensor:
-    """`images` (n, c, h, w) in 0 … 1 less the mean and over the standard deviation of each channel."""
-    mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (config.mean, config.std))
-    return (images - mean) / std
