@@ -8,20 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convatlas.train.config import Augment, Optim, TrainConfig
     from convatlas.train.loop import Epoch, accuracy, train
-    from convatlas.train.lr_find import LrFind, lr_find
 
-__all__ = ["Augment", "Epoch", "LrFind", "Optim", "TrainConfig", "accuracy", "lr_find", "train"]
+__all__ = ["Augment", "Epoch", "Optim", "TrainConfig", "accuracy", "train"]
 
-_HOMES = {
-    "config": ("Augment", "Optim", "TrainConfig"),
-    "loop": ("Epoch", "accuracy", "train"),
-    "lr_find": ("LrFind",),
-}
+_HOMES = {"config": ("Augment", "Optim", "TrainConfig"), "loop": ("Epoch", "accuracy", "train")}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "lr_find":  # a function that its module's name would hide
-        return importlib.import_module("convatlas.train.lr_find").lr_find
     for module, names in _HOMES.items():
         if name in names:
             return getattr(importlib.import_module(f"convatlas.train.{module}"), name)

@@ -91,13 +91,13 @@ def constrain(model: nn.Module, optim: Optim) -> None:
             first.weight.mul_((optim.filter_rms / rms).clamp(max=1.0))
 
 
-def averaging(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+def averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
     """The step of an exponential average of weights, as TensorFlow's: after n steps no more than (1 + n) / (10 + n) of it stays.
 
     So a decay of 0.9999, which remembers ten thousand steps, does not remember the random beginning of a run of a thousand.
     """
 
-    def step(averages: list[Tensor], now: list[Tensor], steps: Tensor | int) -> None:
+    def step(averages: Sequence[Tensor], now: Sequence[Tensor], steps: Tensor | int) -> None:
         new = (9 / (10 + torch.as_tensor(steps))).clamp(min=1 - decay)  # no number leaves the device
         for average, value in zip(averages, now, strict=True):
             if average.is_floating_point():

@@ -23,6 +23,7 @@ _V2 = TrainConfig(
         name="rmsprop",
         lr=0.045,
         momentum=0.9,
+        nesterov=False,
         squares=0.9,
         eps=1.0,
         weight_decay=4e-5,

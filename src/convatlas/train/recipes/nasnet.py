@@ -22,6 +22,7 @@ _IMAGENET = TrainConfig(
         lr=2.0,
         lr_batch=1600,
         momentum=0.9,
+        nesterov=False,
         squares=0.9,
         eps=1.0,
         weight_decay=4e-5,
