@@ -156,32 +156,31 @@ def test_docstrings_give_the_command_and_promise_nothing(name: str) -> None:
     assert "Not reproduced here" in text
 
 
-# Networks that take images of one size, or weigh hundreds of megabytes; the others are shown as few pixels as they take.
-SLOW = {
-    "alexnet_2012",
-    "caffenet_bvlc",
-    "zfnet_2013",
-    "vgg_2014",
-    "nasnet_large_2017",
-    "nin_imagenet_zoo",
-    "googlenet_2014",
-}
-SLOW |= {
-    "googlenet_bvlc_quick",
-    "fractalnet_imagenet_2016",
-    "wrn_cifar_2016",
-    "resnext_cifar_2016",
-    "nasnet_mobile_2017",
-}
-SLOW |= {"resnet_cifar_2015", "preresnet_2016", "resnet1202_cifar", "preresnet1001_cifar", "preresnet164_cifar"}
-SLOW |= {"resnet44_cifar", "resnet56_cifar", "resnet110_cifar", "preresnet110_cifar", "plain56_cifar"}
+def smallest(found: Recipe) -> int:
+    """A side that its network takes, with auxiliary classifiers too."""
+    if found.config.auxiliary and "google" in found.network:
+        return 224  # whose classifiers are for 4×4 positions
+    return max(catalogue.find(found.network).sides[0], 32)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in RECIPES]
-)
-def test_a_recipe_takes_a_step(name: str) -> None:
-    found = recipe(name)
+def heavy(name: str, network: str) -> bool:
+    """Whether a step on four of the smallest images takes more than a second or so."""
+    found = catalogue.find(network)
+    mult_adds = 12 * found.mult_adds * (smallest(recipe(name, network)) / found.input_size[1]) ** 2
+    return mult_adds > 2e9 or found.parameters > 20e6
+
+
+def steps() -> Iterator[Any]:
+    """Each recipe with its usual network, and with its cheapest."""
+    for name, formula in RECIPES.items():
+        cheapest = min(formula.networks, key=lambda network: catalogue.find(network).mult_adds)
+        for network in dict.fromkeys([formula.networks[0], cheapest]):
+            yield pytest.param(name, network, marks=pytest.mark.slow if heavy(name, network) else ())
+
+
+@pytest.mark.parametrize(("name", "network"), list(steps()))
+def test_a_recipe_takes_a_step(name: str, network: str) -> None:
+    found = recipe(name, network)
     side = smallest(found)
     config = replace(found.config, epochs=1, batch_size=4, image_size=side, eval_size=0)
     channels = len(config.mean)
@@ -201,13 +200,6 @@ def test_a_recipe_takes_a_step(name: str) -> None:
 
 def needs_part(config: TrainConfig) -> bool:
     return config.optim.schedule == "plateau" and config.optim.watch == "validation"
-
-
-def smallest(found: Recipe) -> int:
-    """A side that its network takes, with auxiliary classifiers too."""
-    if found.config.auxiliary and "google" in found.network:
-        return 224  # whose classifiers are for 4×4 positions
-    return max(catalogue.find(found.network).sides[0], 32)
 
 
 def test_the_documentation_has_them_all() -> None:

@@ -66,6 +66,7 @@ def train_recipe(
 
     from convatlas.train.checkpoint import write_whole
     from convatlas.train.loop import train
+    from convatlas.train.losses import ensure_auxiliary
     from convatlas.train.optim import ensure_watched
     from convatlas.train.overrides import overridden
     from convatlas.train.recipes import recipe
@@ -97,6 +98,7 @@ def train_recipe(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = found.build(num_classes=len(classes.names), in_channels=square.channels)
+    ensure_auxiliary(model, config)
     described = {
         "recipe": name,
         "network": found.network,
