@@ -262,6 +262,8 @@ except SystemExit as leaving:
         "list",
         "list resnet* --json",
         "list --weights",
+        "list --recipes",
+        "list nasnet* --recipes --json",
         "show resnet50 --as card",
         "show lenet5 --as card --json",
         "compare",

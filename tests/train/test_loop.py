@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from convatlas.errors import ConvAtlasError
 from convatlas.train import Augment, Epoch, InMemory, Optim, TrainConfig, accuracy, train
-from convatlas.train.objective import Objective
+from convatlas.train.losses import Objective
 from convatlas.train.optim import learning_rate, optimiser
 from convatlas.train.order import Order, balanced
 
@@ -151,10 +151,15 @@ def test_images_it_cannot_train_on() -> None:
         train(small_net(), stripes(1, seed=1), CONFIG)
 
 
+def test_batch_norm_needs_two_images() -> None:
+    with pytest.raises(ConvAtlasError, match="batch norm needs at least 2 images"):
+        train(small_net(), stripes(5, seed=1), replace(CONFIG, batch_size=1))
+
+
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ({"batch_size": 1}, "batch_size is 1"),
+        ({"batch_size": 0}, "batch_size is 0"),
         ({"epochs": 0}, "not 0 and 20"),
         ({"mean": (0.5,)}, "1 channels and std has 3"),
     ],
@@ -297,6 +302,7 @@ def test_patience_ends_with_the_best_weights() -> None:
     history = train(
         *(model, stripes(40, seed=1), replace(CONFIG, epochs=40, patience=3)),
         held_out=held_out,
+        part="val",
         log=lambda epoch: states.append({key: x.clone() for key, x in model.state_dict().items()}),
     )
     accuracies = [epoch.held_out or 0 for epoch in history]
@@ -307,8 +313,10 @@ def test_patience_ends_with_the_best_weights() -> None:
 
 
 def test_patience_needs_something_to_be_measured() -> None:
-    with pytest.raises(ConvAtlasError, match="patience asks for a validation part"):
+    with pytest.raises(ConvAtlasError, match="patience looks at a validation part, and there is none"):
         train(small_net(), stripes(40, seed=1), replace(CONFIG, patience=1))
+    with pytest.raises(ConvAtlasError, match="only a test part, which nothing may be chosen by"):
+        train(small_net(), stripes(40, seed=1), replace(CONFIG, patience=1), held_out=stripes(8, seed=2), part="test")
 
 
 def uneven(n: int) -> InMemory:
