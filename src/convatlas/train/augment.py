@@ -18,24 +18,44 @@ from convatlas.train.config import Augment
 
 
 def augmented(
-    images: Tensor, size: int, augment: Augment, generator: torch.Generator, *, colour: Sequence[float] = (0.0,)
+    images: Tensor,
+    size: int,
+    augment: Augment,
+    generator: torch.Generator,
+    *,
+    colour: Sequence[float] = (0.0,),
+    mirrored: Tensor | None = None,
 ) -> Tensor:
     """`images` (n, c, h, w), float in 0 … 1, each randomly changed and brought to (n, c, size, size), still in 0 … 1.
 
-    `colour` is what stands around an image that is padded, a number a channel.
+    `colour` is what stands around an image that is padded, a number a channel. `mirrored` (n,) says which images are mirrored where that
+    is not drawn: see `alternating`.
     """
-    x = _shifted(images, augment.pad, colour, generator) if augment.pad else images
+    x = _shifted(images, augment, colour, generator) if augment.pad else images
     if augment.scale == (1.0, 1.0) and x.shape[2:] == (size, size):  # no pixel is computed anew
-        mirrored = torch.rand(len(x), 1, 1, 1, device=x.device, generator=generator) < augment.flip
-        x = torch.where(mirrored, x.flip(3), x) if augment.flip else x
+        if mirrored is None:
+            mirrored = torch.rand(len(x), device=x.device, generator=generator) < augment.flip
+        x = torch.where(mirrored[:, None, None, None], x.flip(3), x) if augment.flip else x
     else:
-        x = _crop(x, size, augment, generator)
+        x = _crop(x, size, augment, generator, mirrored)
     if augment.colour:
         x = _colour(x, augment.colour, generator)
     if augment.grey:
         lost = torch.rand(len(x), 1, 1, 1, device=x.device, generator=generator) < augment.grey
         x = torch.where(lost, x.mean(1, keepdim=True), x)
     return x
+
+
+def alternating(indices: Tensor, epoch: int, seed: int) -> Tensor:
+    """Which of the images `indices` (n,), int64, are mirrored in `epoch`: about a half, and in the next epoch the others.
+
+    So an image is seen both ways in any two epochs, where draws would show a quarter of them the same way twice (Jordan. 2024.
+    https://arxiv.org/abs/2404.00498, section 3.6). Which half begins is a bit of a hash of the image's index and the seed.
+    """
+    x = (indices + 1 + seed * 0x9E3779B1) & 0xFFFFFFFF
+    for factor in (0x85EBCA6B, 0xC2B2AE35):  # the mixing of MurmurHash3, whose products modulo 2³² are those of int64 as well
+        x = ((x ^ (x >> 16)) * factor) & 0xFFFFFFFF
+    return ((x ^ (x >> 16)) + epoch) % 2 == 1
 
 
 def erased(images: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
@@ -74,11 +94,15 @@ def _uniform(n: int, bounds: tuple[float, float], like: Tensor, generator: torch
     return low + (high - low) * torch.rand(n, device=like.device, generator=generator)
 
 
-def _shifted(images: Tensor, pad: int, colour: Sequence[float], generator: torch.Generator) -> Tensor:
-    """Each image moved by up to `pad` pixels either way, with `colour` where it leaves room."""
+def _shifted(images: Tensor, augment: Augment, colour: Sequence[float], generator: torch.Generator) -> Tensor:
+    """Each image moved by up to `pad` pixels either way, with `colour` or its own reflection where it leaves room."""
     n, _, height, width = images.shape
-    around = torch.tensor(colour, device=images.device)[:, None, None]
-    padded = F.pad(images - around, [pad] * 4) + around
+    pad = augment.pad
+    if augment.padding == "reflect":
+        padded = F.pad(images, [pad] * 4, mode="reflect")
+    else:
+        around = torch.tensor(colour, device=images.device)[:, None, None]
+        padded = F.pad(images - around, [pad] * 4) + around
     top, left = (
         torch.randint(2 * pad + 1, (n, 1), device=images.device, generator=generator)
         + torch.arange(side, device=images.device)
@@ -88,7 +112,9 @@ def _shifted(images: Tensor, pad: int, colour: Sequence[float], generator: torch
     return padded.permute(0, 2, 3, 1)[each, top[:, :, None], left[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _crop(images: Tensor, size: int, augment: Augment, generator: torch.Generator) -> Tensor:
+def _crop(
+    images: Tensor, size: int, augment: Augment, generator: torch.Generator, mirrored: Tensor | None
+) -> Tensor:
     n, _, height, width = images.shape
     area = _uniform(n, augment.scale, images, generator)
     if augment.scale == (1.0, 1.0):
@@ -102,7 +128,9 @@ def _crop(images: Tensor, size: int, augment: Augment, generator: torch.Generato
     theta[:, 0, 0], theta[:, 1, 1] = wide, high
     theta[:, 0, 2] = (1 - wide) * _uniform(n, (-1.0, 1.0), images, generator)
     theta[:, 1, 2] = (1 - high) * _uniform(n, (-1.0, 1.0), images, generator)
-    theta[:, 0, 0] *= torch.where(torch.rand(n, device=images.device, generator=generator) < augment.flip, -1.0, 1.0)
+    if mirrored is None:
+        mirrored = torch.rand(n, device=images.device, generator=generator) < augment.flip
+    theta[:, 0, 0] *= torch.where(mirrored, -1.0, 1.0)
     grid = F.affine_grid(theta, [n, 1, size, size], align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 

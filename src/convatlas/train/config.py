@@ -12,13 +12,15 @@ class Optim:
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.1  # the highest it gets, for the whole batch
+    norm_bias_lr: float = 1.0  # batch norms' biases learn at this times the rate; their decay a step stays what it is
     momentum: float = 0.9  # SGD's; AdamW keeps its usual (0.9, 0.999)
     nesterov: bool = True  # SGD's
     weight_decay: float = 5e-4
     decay_all: bool = False  # biases and norms too, as was usual until 2017; else filters and matrices alone
     warmup_epochs: float = 5.0  # linear, from a hundredth of `lr`
-    schedule: Literal["cosine", "step"] = "cosine"  # after the warm-up
-    final_lr: float = 0.0  # where the cosine ends, as a share of `lr`
+    schedule: Literal["cosine", "step", "triangle"] = "cosine"  # after the warm-up; the triangle has its own
+    final_lr: float = 0.0  # where cosine and triangle end, as a share of `lr`
+    rise: float = 0.25  # triangle: share of the run in which it rises, from a fifth of `lr`
     drops: tuple[float, ...] = ()  # shares of the run after which the steps divide the learning rate by 10
 
 
@@ -28,8 +30,10 @@ class Augment:
 
     scale: tuple[float, float] = (1.0, 1.0)  # share of the image's area that a random resized crop keeps
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # of the crop's width to its height
-    pad: int = 0  # pixels of the mean colour put around the image, of which a part of the image's size is then cut out
+    pad: int = 0  # pixels put around the image, of which a part of the image's size is then cut out
+    padding: Literal["mean", "reflect"] = "mean"  # those pixels: the mean colour, or the image mirrored at its border
     flip: float = 0.0  # probability of a left-right flip
+    flip_mode: Literal["random", "alternate"] = "random"  # drawn each time, or each image in every second epoch
     colour: float = 0.0  # brightness, contrast and saturation times a factor in 1 ± this
     grey: float = 0.0  # probability of losing all colour
     mixup: float = 0.0  # probability that a batch is blended with itself in another order; weight uniform in (0, 1)
@@ -60,8 +64,15 @@ class TrainConfig:
             raise ValueError(f"epochs and image_size must be at least 1, not {self.epochs} and {self.image_size}")
         if self.batch_size < 2:
             raise ValueError(f"batch_size is {self.batch_size}; batch norm needs at least 2 images to train")
+        if not 0 < self.optim.rise < 1 or self.optim.norm_bias_lr <= 0:
+            found = f"{self.optim.rise} and {self.optim.norm_bias_lr}"
+            raise ValueError(f"optim.rise is between 0 and 1 and optim.norm_bias_lr above 0, not {found}")
         if any(not 0 < share < 1 for share in self.optim.drops):
             raise ValueError(f"optim.drops are shares of the run, between 0 and 1, not {self.optim.drops}")
+        if self.augment.flip_mode == "alternate" and self.augment.flip != 0.5:
+            raise ValueError(
+                f"augment.flip_mode alternate flips a half of the images; augment.flip is {self.augment.flip}, not 0.5"
+            )
         if self.augment.pad < 0:
             raise ValueError(f"augment.pad is {self.augment.pad}; give pixels, from 0")
         if len(self.mean) != len(self.std):
