@@ -21,7 +21,7 @@ import torch._dynamo  # optimisers import it, and it takes seconds: once here, n
 from safetensors.torch import save_file
 from torch import nn
 
-from convatlas.train import Augment, Optim, TrainConfig, train
+from convatlas.train import Augment, InMemory, Optim, TrainConfig, train
 from convatlas.train.run import open_run
 
 CONFIG = TrainConfig(
@@ -44,8 +44,8 @@ def run(folder: Path, pipe: int) -> None:
         *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)),
     )
     draws = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (44, 3, 12, 12), generator=draws, dtype=torch.uint8)
-    labels = torch.randint(0, 2, (44,), generator=draws)
+    pixels = torch.randint(0, 256, (44, 3, 12, 12), generator=draws, dtype=torch.uint8)
+    images = InMemory(pixels, torch.randint(0, 2, (44,), generator=draws))
     flush = os.fsync
 
     def told(handle: int) -> None:
@@ -56,8 +56,8 @@ def run(folder: Path, pipe: int) -> None:
     told_to = os.fdopen(pipe, "w")
     with open_run(folder, {"config": {"epochs": CONFIG.epochs}}) as there:
         train(
-            *(model, images, labels, CONFIG),
-            held_out=(images, labels),
+            *(model, images, CONFIG),
+            held_out=images,
             run=there,
             save_every=2,
             progress=lambda step, steps: print("s", end="", file=told_to, flush=True),

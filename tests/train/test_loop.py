@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convatlas.errors import ConvAtlasError
-from convatlas.train import Augment, Epoch, Optim, TrainConfig, accuracy, train
+from convatlas.train import Augment, Epoch, InMemory, Optim, TrainConfig, accuracy, train
 from convatlas.train.optim import learning_rate, optimiser
 
 CONFIG = TrainConfig(
@@ -38,18 +38,18 @@ def small_net(seed: int = 0) -> nn.Sequential:
         )
 
 
-def stripes(n: int, seed: int) -> tuple[Tensor, Tensor]:
+def stripes(n: int, seed: int) -> InMemory:
     """Noise with bright horizontal (0) or vertical (1) stripes."""
     labels = torch.arange(n) % 2
     images = torch.randint(0, 100, (n, 3, 16, 16), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
     images[labels == 0, :, ::4] = 255
     images[labels == 1, :, :, ::4] = 255
-    return images, labels
+    return InMemory(images, labels)
 
 
 def trained(config: TrainConfig) -> dict[str, Tensor]:
     model = small_net()
-    train(model, *stripes(40, seed=1), config)
+    train(model, stripes(40, seed=1), config)
     return model.state_dict()
 
 
@@ -61,13 +61,13 @@ def test_learns_stripes(optim: Optim) -> None:
     config = replace(CONFIG, epochs=12, optim=optim, augment=Augment(scale=(0.7, 1.0), flip=0.5, colour=0.2))
     history = train(
         model,
-        *stripes(100, seed=1),
+        stripes(100, seed=1),
         config,
         held_out=held_out,
         progress=lambda *at: steps.append(at),
         log=logged.append,
     )
-    assert history[-1].held_out == accuracy(model, *held_out, config) >= 0.97
+    assert history[-1].held_out == accuracy(model, held_out, config) >= 0.97
     assert history[-1].loss < history[0].loss
     assert not model.training
     assert tuple(logged) == history and [epoch.epoch for epoch in history] == list(range(1, 13))
@@ -94,8 +94,8 @@ def test_bfloat16_leaves_float32_weights() -> None:
 def test_averaged_weights_are_the_result_and_what_is_measured() -> None:
     model, held_out = small_net(), stripes(51, seed=2)
     config = replace(CONFIG, ema=0.9)
-    history = train(model, *stripes(40, seed=1), config, held_out=held_out)
-    assert history[-1].held_out == accuracy(model, *held_out, config)
+    history = train(model, stripes(40, seed=1), config, held_out=held_out)
+    assert history[-1].held_out == accuracy(model, held_out, config)
     assert not torch.equal(model.state_dict()["conv.weight"], trained(CONFIG)["conv.weight"])
 
 
@@ -105,13 +105,13 @@ def test_a_loss_that_is_not_finite_stops_before_it_spoils_the_weights() -> None:
         model.get_parameter("fc.bias")[0] = float("nan")
     before = model.get_parameter("conv.weight").clone()
     with pytest.raises(ConvAtlasError, match=r"loss is nan in epoch 1, step 1 of 2, at learning rate 0\.001.*Lower"):
-        train(model, *stripes(40, seed=1), CONFIG)
+        train(model, stripes(40, seed=1), CONFIG)
     assert torch.equal(model.get_parameter("conv.weight"), before)
 
 
 def test_the_layer_and_the_images_are_named() -> None:
-    images, labels = stripes(40, seed=1)
-    names = [f"photo{i}.jpg" for i in range(40)]
+    images = stripes(40, seed=1)
+    images.names = names = [f"photo{i}.jpg" for i in range(40)]
     model = small_net()
 
     def divide(module: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def test_the_layer_and_the_images_are_named() -> None:
     with pytest.raises(
         ConvAtlasError, match=r"the first layer that gives no finite numbers is relu \(ReLU\)"
     ) as caught:
-        train(model, images, labels, CONFIG, names=names)
+        train(model, images, CONFIG)
     named = set(names) & set(caught.value.message.replace(",", " ").replace("jpg.", "jpg ").split())
     assert len(named) == CONFIG.batch_size
     assert all(torch.equal(p, kept[name]) for name, p in model.named_parameters())
@@ -133,19 +133,20 @@ def test_a_gradient_that_is_not_finite_reaches_no_weight() -> None:
     model.get_parameter("conv.weight").register_hook(lambda gradient: gradient * float("inf"))
     before = {name: p.clone() for name, p in model.named_parameters()}
     with pytest.raises(ConvAtlasError, match=r"the loss is \d.*; the gradient of conv.weight is not finite"):
-        train(model, *stripes(40, seed=1), CONFIG)
+        train(model, stripes(40, seed=1), CONFIG)
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
 def test_fewer_images_than_a_batch_are_one_batch() -> None:
-    history = train(small_net(), *stripes(5, seed=1), replace(CONFIG, epochs=1))
+    history = train(small_net(), stripes(5, seed=1), replace(CONFIG, epochs=1))
     assert len(history) == 1
 
 
-@pytest.mark.parametrize(("images", "labels"), [(1, 1), (4, 3)])
-def test_images_it_cannot_train_on(images: int, labels: int) -> None:
-    with pytest.raises(ValueError, match=f"{images} images with {labels} labels"):
-        train(small_net(), stripes(images, seed=1)[0], torch.zeros(labels, dtype=torch.int64), CONFIG)
+def test_images_it_cannot_train_on() -> None:
+    with pytest.raises(ValueError, match="4 images with 3 labels"):
+        InMemory(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="1 images; training needs at least two"):
+        train(small_net(), stripes(1, seed=1), CONFIG)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def go(folder: Path, config: TrainConfig = CONFIG, stop_after: int = 0, save_eve
             run.stop = step == stop_after
 
         train(
-            *(model, *stripes(40, seed=1), config),
+            *(model, stripes(40, seed=1), config),
             held_out=stripes(20, seed=2),
             run=run,
             save_every=save_every,

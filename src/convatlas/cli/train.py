@@ -21,6 +21,12 @@ def train(
         typer.Option("--set", metavar="FIELD=VALUE", help="Change the recipe, as epochs=30 or optim.lr=0.05."),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    processes: Annotated[
+        int, typer.Option("--processes", metavar="N", min=1, help="Train with N processes, on GPUs each with its own.")
+    ] = 1,
+    nodes: Annotated[
+        int, typer.Option("--nodes", metavar="N", min=1, help="Machines, on each of which this command is given.")
+    ] = 1,
     save_every: Annotated[
         int, typer.Option("--save-every", metavar="STEPS", min=0, help="Checkpoints between those of the epochs.")
     ] = 0,
@@ -38,6 +44,8 @@ def train(
                 out=out,
                 settings=settings or (),
                 device=device,
+                processes=processes,
+                nodes=nodes,
                 save_every=save_every,
                 progress=progress,
                 say=lambda message: say(f"note: {message}"),

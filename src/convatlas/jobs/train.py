@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,11 @@ from convatlas.metrics import wilson
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from convatlas.train.config import TrainConfig
+    from convatlas.train.images import InMemory
+    from convatlas.train.run import Run
 
 SCHEMA = "convatlas.train/1"
+PREPARED = 5000  # training images, evenly spread, that a recipe may set weights from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,8 @@ def train_recipe(
     out: str | Path,
     settings: Iterable[str] = (),
     device: str = "auto",
+    processes: int = 1,
+    nodes: int = 1,
     save_every: int = 0,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda message: None,
@@ -51,8 +56,12 @@ def train_recipe(
 
     `out` is the run: run.json, metrics.jsonl, checkpoints/ and, when it is done, result.json and model/. Called again with the same
     arguments it goes on where it was; with others it is refused. `settings` change the recipe, as `optim.lr=0.05`. A validation part, or
-    else a test part, is measured after every epoch; nothing is chosen by it, the last weights are the result. A checkpoint is written
-    after every epoch and, if that is not 0, every `save_every` steps. Images are kept in memory, at the size that the network sees.
+    else a test part, is measured after every epoch; where there are both, the test part once in the end. Only `patience` chooses by what
+    is measured, and never by a test part; otherwise the last weights are the result. A checkpoint is written after every epoch and, if
+    that is not 0, every `save_every` steps. Images are kept in memory, at the size that the network sees.
+
+    With several `processes` each runs the script that called this, once more from its beginning, and works on its part of every batch;
+    on `nodes` machines the same command is given on each, as torchrun or Slurm do.
 
     Raises `ConvAtlasError` for what cannot be trained, `train.run.Stopped` after Ctrl-C or SIGTERM, when the run has saved where it is.
     """
@@ -63,25 +72,36 @@ def train_recipe(
 
     from convatlas import zoo
     from convatlas.train.checkpoint import write_whole
-    from convatlas.train.loop import train
+    from convatlas.train.loop import accuracy, standardised, train
     from convatlas.train.overrides import overridden
+    from convatlas.train.processes import led
+    from convatlas.train.processes import processes as started
     from convatlas.train.recipes import recipe
     from convatlas.train.run import open_run
 
     found = recipe(name)
     config = overridden(found.config, settings)
     dataset = scan(data)
+    if config.patience and "val" not in dataset.splits:
+        only = ", only a test part, by which nothing may be chosen" if "test" in dataset.splits else ""
+        raise ConvAtlasError(
+            f"{data}: patience asks for a validation part{only};", remedy="add val/, or set patience=0."
+        )
+    together = started(processes, kind, nodes=nodes)
+    if together.rank:
+        progress, say = silent, lambda message: None
     classes = ClassMap(dataset.classes)
-    split = "train" if "train" in dataset.splits else "all"
-    watched = next((part for part in ("val", "test") if part in dataset.splits), None)
     square = Preprocessing(
         size=config.image_size, resize=config.image_size, interpolation="bilinear", mean=config.mean, std=config.std
     )
-    images, labels, names = _read(dataset, dataset.of(split), classes, square, progress, say)
-    held_out = None
-    if watched:
-        pixels, truth, _ = _read(dataset, dataset.of(watched), classes, square, progress, say)
-        held_out = pixels, truth
+
+    def part(split: str) -> InMemory:
+        return _read(dataset, dataset.of(split), classes, square, progress, say)
+
+    parts = {split: part(split) for split in dataset.splits}
+    images = parts.get("train") or parts["all"]
+    watched = next((split for split in ("val", "test") if split in parts), None)
+    held_out = parts[watched] if watched else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = zoo.build(found.network, num_classes=len(classes.names), in_channels=square.channels)
@@ -92,9 +112,9 @@ def train_recipe(
         "config": asdict(config),
         "data": {
             "images": len(images),
-            "held_out": len(held_out[0]) if held_out else 0,
+            "held_out": len(held_out) if held_out else 0,
             "classes": list(classes.names),
-            "sha256": _digest([images, labels, *(held_out or ())]),
+            "sha256": _digest(tensor for read in (images, held_out) if read for tensor in (read.images, read.labels)),
         },
         "weights": {"initial_sha256": _digest(model.state_dict().values())},
         "versions": {
@@ -103,24 +123,51 @@ def train_recipe(
             "python": sys.version.split()[0],
             "device": kind,
             "threads": torch.get_num_threads(),
+            "processes": together.count,
         },
     }
+    if found.prepare:  # after the digest: what it makes of the weights follows from them and the images, but for the last bits
+        chosen = torch.arange(0, len(images), -(-len(images) // PREPARED))
+        with closing(images.batches([(chosen, 0)])) as read:
+            found.prepare(model, standardised(next(read).float() / 255, config))
     folder = Path(out).expanduser()
-    with open_run(folder, described, say) as run, run.listening():
+    with open_run(folder, described, say, together) as run, run.listening():
         history = train(
-            *(model, images, labels, config),
+            *(model, images, config),
             held_out=held_out,
-            names=names,
-            device=kind,
+            together=together,
             run=run,
             save_every=save_every,
             progress=lambda done, steps: progress("train", done, steps),
+            say=say,
         )
-        result = {"schema": SCHEMA, **described, **_reached(history[-1].held_out, watched, held_out, config)}
-        result["loss"] = history[-1].loss
-        with whole_folder(folder / "model") as place:
-            _save_model(place, model, found.network, classes, square, result)
-        write_whole(folder / "result.json", json.dumps(result, indent=1).encode() + b"\n")
+        result = {"schema": SCHEMA, **described, "epochs": len(history), "loss": history[-1].loss}
+        if watched == "val" and "test" in parts:
+            top1 = accuracy(model, parts["test"], config, together)
+            result |= _reached(top1, len(parts["test"]), "test split, measured once, at the end")
+        elif watched and held_out:
+            best = max(history, key=lambda epoch: epoch.held_out or 0) if config.patience else history[-1]
+            chosen = (
+                "the best of its epochs, chosen by this, so it flatters" if config.patience else "nothing chosen by it"
+            )
+            result |= _reached(
+                best.held_out, len(held_out), f"{watched} split, weights after epoch {best.epoch}, {chosen}"
+            )
+        else:
+            result |= _reached(None, 0, "no part of the data was held out, so nothing is known of new images")
+
+        def write() -> None:
+            with whole_folder(folder / "model") as place:
+                _save_model(place, model, found.network, classes, square, result)
+            if config.patience:
+                _put_last(model, run)
+                with whole_folder(folder / "last") as place:
+                    _save_model(
+                        place, model, found.network, classes, square, {**result, **_reached(None, 0, "last epoch")}
+                    )
+            write_whole(folder / "result.json", json.dumps(result, indent=1).encode() + b"\n")
+
+        led(together, write)
     return TrainResult(folder=folder, model=folder / "model", json=result)
 
 
@@ -131,9 +178,11 @@ def _read(
     square: Preprocessing,
     progress: Progress,
     say: Callable[[str], None],
-) -> tuple[Tensor, Tensor, list[str]]:
-    """Images, uint8 (n, c, size, size), labels (n,) and where the files are. Files that cannot be read are named and left out."""
+) -> InMemory:
+    """Images, uint8 (n, c, size, size). Files that cannot be read are named and left out."""
     import torch
+
+    from convatlas.train.images import InMemory
 
     classes.align(sorted({record.label for record in records}), partial=True)
     images = np.empty((len(records), square.channels, square.size, square.size), np.uint8)
@@ -151,7 +200,7 @@ def _read(
             remedy="`convatlas check` names each file and the reason.",
         )
     labels = torch.from_numpy(classes.indices([record.label for record in read]).astype(np.int64))
-    return torch.from_numpy(images[: len(read)]), labels, [dataset.locate(record) for record in read]
+    return InMemory(torch.from_numpy(images[: len(read)]), labels, [dataset.locate(record) for record in read])
 
 
 def _digest(tensors: Iterable[Tensor]) -> str:
@@ -161,18 +210,27 @@ def _digest(tensors: Iterable[Tensor]) -> str:
     return found.hexdigest()
 
 
-def _reached(
-    accuracy: float | None, split: str | None, held_out: tuple[Tensor, Tensor] | None, config: TrainConfig
-) -> dict[str, Any]:
-    if accuracy is None or held_out is None:
-        return {"accuracy": None, "protocol": "no part of the data was held out, so nothing is known of new images"}
-    n = len(held_out[0])
-    low, high = wilson(round(accuracy * n), n)
+def _reached(accuracy: float | None, images: int, protocol: str) -> dict[str, Any]:
+    if accuracy is None:
+        return {"accuracy": None, "protocol": protocol}
+    low, high = wilson(round(accuracy * images), images)
     return {
         "accuracy": accuracy,
         "accuracy_interval": [low, high],
-        "protocol": f"{split} split, {n} images, weights after epoch {config.epochs}, nothing chosen by it; 95 % Wilson interval, one seed",
+        "protocol": f"{protocol}; {images} images, 95 % Wilson interval, one seed",
     }
+
+
+def _put_last(model: Any, run: Run) -> None:
+    """The weights after the last epoch, where the model has those of the best."""
+    from convatlas.train.checkpoint import newest
+
+    tensors = getattr(newest(run.checkpoints), "tensors", {})
+    for prefix in ("average.module.", "model."):
+        state = {key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)}
+        if state:
+            model.load_state_dict(state)
+            return
 
 
 def _save_model(

@@ -18,26 +18,19 @@ from convatlas.train.config import Augment
 
 
 def augmented(
-    images: Tensor,
-    size: int,
-    augment: Augment,
-    generator: torch.Generator,
-    *,
-    colour: Sequence[float] = (0.0,),
-    mirrored: Tensor | None = None,
+    images: Tensor, size: int, augment: Augment, generator: torch.Generator, *, colour: Sequence[float] = (0.0,)
 ) -> Tensor:
     """`images` (n, c, h, w), float in 0 … 1, each randomly changed and brought to (n, c, size, size), still in 0 … 1.
 
-    `colour` is what stands around an image that is padded, a number a channel. `mirrored` (n,) says which images are mirrored where that
-    is not drawn: see `alternating`.
+    `colour` is what stands around an image that is padded, a number a channel. Flips that alternate are not drawn here: see `turned`.
     """
     x = _shifted(images, augment, colour, generator) if augment.pad else images
+    flip = augment.flip if augment.flip_mode == "random" else 0.0
     if augment.scale == (1.0, 1.0) and x.shape[2:] == (size, size):  # no pixel is computed anew
-        if mirrored is None:
-            mirrored = torch.rand(len(x), device=x.device, generator=generator) < augment.flip
-        x = torch.where(mirrored[:, None, None, None], x.flip(3), x) if augment.flip else x
+        mirrored = torch.rand(len(x), 1, 1, 1, device=x.device, generator=generator) < flip
+        x = torch.where(mirrored, x.flip(3), x) if flip else x
     else:
-        x = _crop(x, size, augment, generator, mirrored)
+        x = _crop(x, size, augment, flip, generator)
     if augment.colour:
         x = _colour(x, augment.colour, generator)
     if augment.grey:
@@ -46,15 +39,23 @@ def augmented(
     return x
 
 
-def alternating(indices: Tensor, epoch: int, seed: int) -> Tensor:
-    """Which of the images `indices` (n,), int64, are mirrored in `epoch`: about a half, and in the next epoch the others.
+def turned(images: Tensor, indices: Tensor, epoch: int, augment: Augment, seed: int) -> Tensor:
+    """`images` (n, c, h, w) of any kind, which have these `indices` (n,), as they stand in `epoch` where flips alternate."""
+    if augment.flip_mode == "random":
+        return images
+    mirrored = alternating(indices, epoch, seed).to(images.device)
+    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
-    So an image is seen both ways in any two epochs, where draws would show a quarter of them the same way twice (Jordan. 2024.
+
+def alternating(indices: Tensor, epoch: int, seed: int) -> Tensor:
+    """Which of the images `indices` (n,), int64, are mirrored in `epoch`, (n,), bool: about a half, and in the next epoch the others.
+
+    Two epochs then show both sides of every image, where draws show a half of them the same side twice (Jordan. 2024.
     https://arxiv.org/abs/2404.00498, section 3.6). Which half begins is a bit of a hash of the image's index and the seed.
     """
-    x = (indices + 1 + seed * 0x9E3779B1) & 0xFFFFFFFF
-    for factor in (0x85EBCA6B, 0xC2B2AE35):  # the mixing of MurmurHash3, whose products modulo 2³² are those of int64 as well
-        x = ((x ^ (x >> 16)) * factor) & 0xFFFFFFFF
+    x = (indices + 1 + seed * 0x9E3779B1 % 2**32) & 0xFFFFFFFF
+    for _ in range(2):
+        x = ((x ^ (x >> 16)) * 0x45D9F3B) & 0xFFFFFFFF  # a multiply-xor hash of 32 bits, whose products int64 holds
     return ((x ^ (x >> 16)) + epoch) % 2 == 1
 
 
@@ -95,7 +96,7 @@ def _uniform(n: int, bounds: tuple[float, float], like: Tensor, generator: torch
 
 
 def _shifted(images: Tensor, augment: Augment, colour: Sequence[float], generator: torch.Generator) -> Tensor:
-    """Each image moved by up to `pad` pixels either way, with `colour` or its own reflection where it leaves room."""
+    """Each image moved by up to `augment.pad` pixels either way, with `colour`, or its own reflection, where it leaves room."""
     n, _, height, width = images.shape
     pad = augment.pad
     if augment.padding == "reflect":
@@ -112,9 +113,7 @@ def _shifted(images: Tensor, augment: Augment, colour: Sequence[float], generato
     return padded.permute(0, 2, 3, 1)[each, top[:, :, None], left[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _crop(
-    images: Tensor, size: int, augment: Augment, generator: torch.Generator, mirrored: Tensor | None
-) -> Tensor:
+def _crop(images: Tensor, size: int, augment: Augment, flip: float, generator: torch.Generator) -> Tensor:
     n, _, height, width = images.shape
     area = _uniform(n, augment.scale, images, generator)
     if augment.scale == (1.0, 1.0):
@@ -128,9 +127,7 @@ def _crop(
     theta[:, 0, 0], theta[:, 1, 1] = wide, high
     theta[:, 0, 2] = (1 - wide) * _uniform(n, (-1.0, 1.0), images, generator)
     theta[:, 1, 2] = (1 - high) * _uniform(n, (-1.0, 1.0), images, generator)
-    if mirrored is None:
-        mirrored = torch.rand(n, device=images.device, generator=generator) < augment.flip
-    theta[:, 0, 0] *= torch.where(mirrored, -1.0, 1.0)
+    theta[:, 0, 0] *= torch.where(torch.rand(n, device=images.device, generator=generator) < flip, -1.0, 1.0)
     grid = F.affine_grid(theta, [n, 1, size, size], align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 

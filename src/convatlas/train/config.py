@@ -50,11 +50,22 @@ class TrainConfig:
     image_size: int = 224  # side in pixels of what the network sees, in training and on the held-out part
     optim: Optim = field(default_factory=Optim)
     augment: Augment = field(default_factory=Augment)
-    label_smoothing: float = 0.0
-    ema: float = 0.0  # decay per step of an averaged copy of the weights, which is then the result; 0 for none
-    precision: Literal["float32", "bfloat16"] = (
-        "float32"  # bfloat16 is autocast: weights and their updates stay float32
+    micro_batch: int = (
+        0  # images that a process works on at once, their gradients added up to the batch's; 0 for all its part
     )
+    label_smoothing: float = 0.0
+    balance: Literal["none", "weights", "sampling"] = (
+        "none"  # makes classes count alike: in the loss, or by how often they are drawn
+    )
+    ema: float = 0.0  # decay per step of an averaged copy of the weights, which is then the result; 0 for none
+    patience: int = (
+        0  # epochs without a better validation accuracy, after which it ends; the best weights are the result. 0: never
+    )
+    retries: int = (
+        0  # times that it may go on from the last epoch at a tenth of the learning rate when numbers are not finite
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # autocast: weights and their updates stay float32
+    sync_batchnorm: bool = False  # statistics of a batch over all processes (on GPUs) instead of over each one's part
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # per channel, of pixels in 0 … 1; ImageNet's
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     seed: int = 0  # order of the images, augmentation, dropout
@@ -67,6 +78,10 @@ class TrainConfig:
         if not 0 < self.optim.rise < 1 or self.optim.norm_bias_lr <= 0:
             found = f"{self.optim.rise} and {self.optim.norm_bias_lr}"
             raise ValueError(f"optim.rise is between 0 and 1 and optim.norm_bias_lr above 0, not {found}")
+        if not 0 <= self.micro_batch <= self.batch_size:
+            raise ValueError(f"micro_batch is {self.micro_batch}; give images, up to batch_size ({self.batch_size})")
+        if self.patience < 0 or self.retries < 0:
+            raise ValueError(f"patience and retries are counted from 0, not {self.patience} and {self.retries}")
         if any(not 0 < share < 1 for share in self.optim.drops):
             raise ValueError(f"optim.drops are shares of the run, between 0 and 1, not {self.optim.drops}")
         if self.augment.flip_mode == "alternate" and self.augment.flip != 0.5:

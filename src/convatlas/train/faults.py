@@ -8,6 +8,19 @@ import torch
 from torch import Tensor, nn
 
 
+class NotFinite(Exception):
+    """A step whose loss or gradients are no numbers to go on with."""
+
+    def __init__(self, loss: float) -> None:
+        super().__init__(loss)
+        self.loss = loss
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Of a GPU, which has a class of its own, or of the CPU, which has but a message."""
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory: you tried to allocate" in str(error)
+
+
 def gradients_are_finite(model: nn.Module) -> bool:
     """Asked of all gradients at once, before they reach a weight."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]

@@ -1,270 +1,291 @@
-"""The one training loop: images in memory, augmented in batches on the device, one optimiser step a batch, one line of history an epoch.
+"""The one training loop: images augmented in batches on the device, gradients added up over micro-batches and processes, one optimiser
+step a batch, one line of history an epoch.
 
-Small data (30,000 images of 64 pixels are 370 MB) lives on the device as uint8, so nothing waits for files or workers.
-
-Whatever is random is a function of the seed and of where the run is: the order of the images of the seed and the epoch, augmentation and
-dropout of the seed and the step. So there is no state of random numbers to keep, and a run that was stopped after any step goes on bit for
-bit as it would have, on the same machine with the same number of threads.
+Whatever is random is a function of the seed and of where the run is (see `order`), so a run that was stopped after any step goes on bit for
+bit as it would have, on the same machine with the same number of threads and processes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from convatlas.errors import ConvAtlasError
-from convatlas.train.augment import augmented, erased, mixed
+from convatlas.train.augment import augmented, erased, mixed, turned
 from convatlas.train.config import TrainConfig
-from convatlas.train.faults import first_not_finite, gradients_are_finite
-from convatlas.train.optim import learning_rate, optimiser
+from convatlas.train.faults import NotFinite, first_not_finite, gradients_are_finite, is_out_of_memory
+from convatlas.train.images import Images
+from convatlas.train.learner import Epoch, Learner
+from convatlas.train.objective import Objective, autocast
+from convatlas.train.order import Order, balanced, seed_of
+from convatlas.train.processes import Alone
 from convatlas.train.run import Run, Stopped
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """What one pass over the training images did."""
-
-    epoch: int  # counted from 1
-    loss: float  # mean over the epoch's batches, with augmentation and label smoothing in it
-    lr: float  # of its last step
-    seconds: float  # without the evaluation
-    top1: float  # share of its images whose highest logit was their label, as they were seen: augmented, the weights still changing
-    held_out: float | None  # top-1 accuracy on the held-out images after it
 
 
 def train(
     model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
     config: TrainConfig,
     *,
-    held_out: tuple[Tensor, Tensor] | None = None,
-    names: Sequence[str] = (),
-    device: torch.device | str = "cpu",
+    held_out: Images | None = None,
+    together: Alone | None = None,
     run: Run | None = None,
     save_every: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-    log: Callable[[Epoch], None] | None = None,
+    progress: Callable[[int, int], None] = lambda step, steps: None,
+    log: Callable[[Epoch], None] = lambda epoch: None,
+    say: Callable[[str], None] = lambda message: None,
 ) -> tuple[Epoch, ...]:
-    """Trains `model` in place on `images` (n, c, h, w), uint8, and `labels` (n,), int64; returns the history.
+    """Trains `model` in place on `images`; returns the history.
 
-    The model ends on `device`, in evaluation mode, with the averaged weights where `config.ema` asks for them. `held_out` is a second
-    pair of images and labels, measured after every epoch and used for nothing else. `names` says what the images are called, for errors.
-    Every epoch shuffles the images and leaves out the last n modulo `batch_size`. `progress(step, steps)` is called after every step,
-    `log(epoch)` after every epoch. On the CPU the seed decides the result bit for bit for one number of threads; GPU kernels may add in
-    another order.
+    The model ends on the device of `together`, in evaluation mode, with the averaged weights where `config.ema` asks for them, those of
+    the best epoch where `config.patience` does. `held_out` is measured after every epoch, and used for nothing but patience. Every epoch
+    shuffles the images and leaves out the last n modulo `batch_size`. `progress(step, steps)` is called after every step, `log(epoch)`
+    after every epoch, `say` with what somebody should know. On the CPU the seed decides the result bit for bit for one number of threads;
+    GPU kernels may add in another order.
 
     With a `run` everything is kept there: a checkpoint after every epoch, every `save_every` steps if that is not 0, and when the run is
     asked to stop; what a checkpoint of it holds is taken up first.
 
-    Raises `ValueError` for fewer than two images or pairs that do not fit, `ConvAtlasError` when the loss or a gradient is not finite, with
-    the layer and the images: the weights are then those before that step; `Stopped` when the run was asked to stop.
+    Where memory does not suffice for a micro-batch it is halved, the batch staying what it was. Raises `ValueError` for what cannot be
+    trained on, `ConvAtlasError` when the loss or a gradient is not finite, with the layer and the images: the weights are then those
+    before that step; `Stopped` when the run was asked to stop.
     """
-    if len(images) < 2 or len(images) != len(labels):
-        raise ValueError(
-            f"{len(images)} images with {len(labels)} labels; training needs at least two, and one label each"
-        )
-    device = torch.device(device)
-    batch_size = min(config.batch_size, len(images))
-    steps = len(images) // batch_size  # of an epoch
-    images, labels = images.to(device), labels.to(device)
+    together = together or Alone()
+    _ensure_trainable(images, config, held_out, together)
+    order = Order(images.labels, config, rank=together.rank, count=together.count)
+    if config.sync_batchnorm and together.count > 1:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     # torch takes both together; its stubs have no such overload
-    model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    learner = _Learner(model, config)
+    model.to(together.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    learner = Learner(model, config, steps=order.steps, micro_batch=min(config.micro_batch or order.part, order.part))
+    weights = balanced(images.labels).to(together.device) if config.balance == "weights" else None
+    objective = together.together(Objective(model, config, weights))
     if run:
-        run.ensure_room(sum(x.nbytes for x in learner.tensors().values()) + learner.optimiser_bytes)
+        learner.ensure_room(run)
         learner.take_up(run)
 
-    draws = torch.Generator(device)
-    order = _order(len(images), config.seed, learner.step // steps, device)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        while learner.step < config.epochs * steps:
-            epoch, within = divmod(learner.step, steps)
-            if within == 0:
-                order = _order(len(images), config.seed, epoch, device)
-                learner.total, learner.correct = 0.0, 0
-                learner.started = time.perf_counter()
-            chosen = order[within * batch_size : (within + 1) * batch_size]
-            lr = learning_rate(config.optim, learner.step / steps, config.epochs)
-
-            def forward(chosen: Tensor = chosen) -> tuple[Tensor, Tensor]:
-                draws.manual_seed(_seed(config.seed, "draws", learner.step))
-                torch.manual_seed(_seed(config.seed, "dropout", learner.step))  # which takes no generator
-                return _loss(model, images[chosen], labels[chosen], config, draws)
-
-            model.train()
-            loss, correct = forward()
-            value = loss.item()
-            learner.optim.zero_grad()
-            loss.backward()
-            if not math.isfinite(value) or not gradients_are_finite(model):
-                where = f"in epoch {epoch + 1}, step {within + 1} of {steps}, at learning rate {lr:.3g}"
-                batch = f" The batch was {', '.join(names[int(i)] for i in chosen)}." if names else ""
-                raise ConvAtlasError(
-                    f"the loss is {value} {where}{first_not_finite(model, forward)}.{batch}",
-                    remedy="Lower optim.lr or lengthen optim.warmup_epochs; check that no image or weight is already NaN.",
-                )
-            learner.learn(lr)
-            learner.total += value
-            learner.correct += int(correct)
-            if progress:
-                progress(learner.step, config.epochs * steps)
-            if within + 1 == steps:
-                seconds = time.perf_counter() - learner.started
-                top1 = accuracy(learner.result, *held_out, config, device=device) if held_out else None
-                done = Epoch(
-                    epoch=epoch + 1,
-                    loss=learner.total / steps,
-                    lr=lr,
-                    seconds=seconds,
-                    top1=learner.correct / (steps * batch_size),
-                    held_out=top1,
-                )
-                learner.history.append(done)
-                if run:
-                    run.log(**asdict(done))
-                if log:
-                    log(done)
-            if run:
-                last = learner.step == config.epochs * steps
-                due = within + 1 == steps or (save_every and learner.step % save_every == 0)
-                if due or run.stop:
-                    learner.save(run)
-                if run.stop and not last:
-                    raise Stopped(f"stopped after step {learner.step} of {config.epochs * steps}")
-
-    if learner.average:
-        model.load_state_dict(learner.average.module.state_dict())
-    model.eval()
+    training = _Training(
+        learner=learner,
+        objective=objective,
+        images=images,
+        held_out=held_out,
+        order=order,
+        together=together,
+        run=run,
+        save_every=save_every,
+        progress=progress,
+        log=log,
+        say=say,
+    )
+    with torch.random.fork_rng([together.device] if together.device.type == "cuda" else []):
+        while not learner.done:
+            try:
+                training.go_on()
+            except NotFinite as found:
+                training.slow_down(found)
+            except RuntimeError as error:
+                training.make_room(error)
+    learner.finish()
     return tuple(learner.history)
 
 
-class _Learner:
-    """What changes while a model is trained, and so what a checkpoint holds."""
+@dataclass(frozen=True, kw_only=True)
+class _Training:
+    """What `train` was given, and what it does between one fault and the next."""
 
-    def __init__(self, model: nn.Module, config: TrainConfig) -> None:
-        self.model = model
-        self.average: AveragedModel | None = None
-        if config.ema:
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
-        self.optim = optimiser(model, config.optim)
-        self.step = 0
-        self.total = 0.0  # of the losses of the epoch so far
-        self.correct = 0  # images of the epoch so far
-        self.started = time.perf_counter()  # the epoch, or going on with it
-        self.history: list[Epoch] = []
-
-    @property
-    def result(self) -> nn.Module:
-        """The model whose accuracy counts."""
-        return self.average or self.model
+    learner: Learner
+    objective: nn.Module
+    images: Images
+    held_out: Images | None
+    order: Order
+    together: Alone
+    run: Run | None
+    save_every: int
+    progress: Callable[[int, int], None]
+    log: Callable[[Epoch], None]
+    say: Callable[[str], None]
 
     @property
-    def optimiser_bytes(self) -> int:
-        """At the most, of what it will keep."""
-        return 2 * sum(p.nbytes for p in self.model.parameters())
+    def end(self) -> int:
+        """Steps of all epochs."""
+        return self.learner.config.epochs * self.order.steps
 
-    def learn(self, lr: float) -> None:
-        """One step along the gradients."""
-        for group in self.optim.param_groups:
-            group["lr"] = lr
-        self.optim.step()
-        if self.average:
-            self.average.update_parameters(self.model)
-        self.step += 1
+    def go_on(self) -> None:
+        """Step after step, epoch after epoch, to the end."""
+        learner, began = self.learner, time.perf_counter()
+        with closing(self.read(learner.step, self.end)) as micro_batches:
+            while not learner.done:
+                if learner.step % learner.steps == 0:
+                    learner.begin_epoch()
+                    began = time.perf_counter()
+                lr = learner.lr
+                stop = self.step(micro_batches)
+                self.progress(learner.step, self.end)
+                if self.run and self.together.count == 1:  # nobody else has to agree
+                    stop = self.run.stop
+                if learner.step % learner.steps == 0:
+                    self.end_epoch(lr, time.perf_counter() - began)
+                if self.run and (stop or self.is_due()):
+                    learner.save(self.run)
+                if stop and not learner.done:
+                    raise Stopped(f"stopped after step {learner.step} of {self.end}")
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Parameters and buffers, of the average too, and the optimiser's state by the names of the parameters."""
-        average = self.average.state_dict() if self.average else {}
-        return {
-            **{f"model.{key}": x for key, x in self.model.state_dict().items()},
-            **{f"average.{key}": x for key, x in average.items()},
-            **{f"optim.{name}:{slot}": x for name, slot, x in self._slots()},
-        }
+    def read(self, step: int, until: int) -> Generator[tuple[Tensor, Tensor, int]]:
+        """Images, labels and seed of this process's micro-batches of those steps, one after the other."""
+        plan, wanted = (self.order.micro_batches(step, self.learner.micro_batch, until=until) for _ in range(2))
+        with closing(self.images.batches(wanted)) as pixels:
+            for (indices, seed), x in zip(plan, pixels, strict=True):
+                device, config, epoch = self.together.device, self.learner.config, self.learner.step // self.order.steps
+                x = turned(x.to(device), indices, epoch, config.augment, config.seed)
+                yield x, self.images.labels[indices].to(device), seed
 
-    def save(self, run: Run) -> None:
-        """A checkpoint of the run."""
-        history = [asdict(epoch) for epoch in self.history]
-        run.save(self.step, self.tensors(), {"total": self.total, "correct": self.correct, "history": history})
+    def step(self, micro_batches: Iterable[tuple[Tensor, Tensor, int]]) -> bool:
+        """One optimiser step along the gradient of a batch; whether this process or another was asked to stop.
 
-    def take_up(self, run: Run) -> None:
-        """What the newest checkpoint of the run holds, if there is one."""
-        found = run.resume()
-        if found is None:
-            return
-        self.step, self.total, self.correct = found.step, found.state["total"], found.state["correct"]
-        self.history = [Epoch(**epoch) for epoch in found.state["history"]]
-        self.model.load_state_dict(_under("model.", found.tensors))
-        if self.average:
-            self.average.load_state_dict(_under("average.", found.tensors))
-        parameters = dict(self.model.named_parameters())
-        for key, x in _under("optim.", found.tensors).items():
-            name, _, slot = key.rpartition(":")
-            parameter = parameters[name]
-            self.optim.state[parameter][slot] = x if not x.ndim else torch.empty_like(parameter).copy_(x)
+        Raises `NotFinite` before a weight has changed.
+        """
+        learner, together = self.learner, self.together
+        learner.model.train()
+        learner.optim.zero_grad()
+        told = torch.zeros(3, device=together.device)  # loss, images classified right, asked to stop
+        told[2] = bool(self.run and self.run.stop)
+        with learner.unspoilt():
+            done = 0
+            for images, labels, seed in micro_batches:
+                done += len(images)
+                with together.apart(self.objective, done < self.order.part):
+                    loss, correct = _loss(self.objective, images, labels, learner.config, seed)
+                    loss = loss * (len(images) / self.order.part)
+                    together.backward(learner.scaler.scale(loss))
+                told[:2] += torch.stack([loss.detach(), correct])
+                if done == self.order.part:
+                    break
+            learner.scaler.unscale_(learner.optim)
+            together.average([told, *learner.running_statistics()])
+            loss, correct, stop = told.tolist()
+            overflow = not gradients_are_finite(learner.model)
+            if not math.isfinite(loss) or (overflow and learner.scaler.get_scale() <= 1):
+                raise NotFinite(loss)
+        learner.learn()
+        learner.loss += loss
+        learner.correct += round(correct * together.count)
+        return stop > 0
 
-    def _slots(self) -> Iterator[tuple[str, str, Tensor]]:
-        for name, parameter in self.model.named_parameters():
-            for slot, x in self.optim.state.get(parameter, {}).items():
-                if isinstance(x, Tensor):
-                    yield name, slot, x
+    def end_epoch(self, lr: float, seconds: float) -> None:
+        """Measures and tells what the epoch did."""
+        learner = self.learner
+        top1 = accuracy(learner.result, self.held_out, learner.config, self.together) if self.held_out else None
+        done = Epoch(
+            epoch=learner.step // learner.steps,
+            loss=learner.loss / learner.steps,
+            lr=lr,
+            seconds=seconds,
+            top1=learner.correct / (learner.steps * self.order.batch_size),
+            held_out=top1,
+        )
+        learner.end_epoch(done)
+        if self.run:
+            self.run.log(**asdict(done))
+        self.log(done)
 
+    def is_due(self) -> bool:
+        """A checkpoint, after this step."""
+        step = self.learner.step
+        return step % self.learner.steps == 0 or bool(self.save_every and step % self.save_every == 0)
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    return {key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)}
+    def slow_down(self, found: NotFinite) -> None:
+        """Goes back to where the epoch began and on at a tenth of the learning rate, or raises what was wrong."""
+        learner, names = self.learner, self.images.names
+        epoch, within = divmod(learner.step, learner.steps)
 
+        def again() -> None:
+            for images, labels, seed in self.read(learner.step, learner.step + 1):
+                _loss(self.objective, images, labels, learner.config, seed)
 
-def _seed(seed: int, what: str, where: int) -> int:
-    """Seeds that have nothing to do with one another."""
-    return int.from_bytes(hashlib.blake2b(f"{seed} {what} {where}".encode(), digest_size=7).digest(), "big")
+        layers = self.together.all(first_not_finite(learner.model, again))
+        batch = ", ".join(names[int(i)] for i in self.order.batch(learner.step)) if names else ""
+        message = (
+            f"the loss is {found.loss:.4g} in epoch {epoch + 1}, step {within + 1} of {learner.steps}, "
+            f"at learning rate {learner.lr:.3g}{max(layers)}." + (f" The batch was {batch}." if batch else "")
+        )
+        if not learner.begin_again():
+            remedy = "Lower optim.lr or lengthen optim.warmup_epochs; check that no image or weight is already NaN."
+            raise ConvAtlasError(message, remedy=remedy) from None
+        self.say(f"{message} Going on from where the epoch began, at a tenth of the learning rate")
 
-
-def _order(images: int, seed: int, epoch: int, device: torch.device) -> Tensor:
-    return torch.randperm(images, generator=torch.Generator().manual_seed(_seed(seed, "order", epoch))).to(device)
+    def make_room(self, error: RuntimeError) -> None:
+        """Halves the micro-batch where memory did not suffice for it, or raises what was wrong."""
+        size = self.learner.micro_batch
+        if not is_out_of_memory(error):
+            raise error
+        if size == 1 or self.together.count > 1:  # the others are waiting for gradients, and cannot be told
+            remedy = "Train on smaller images, or a smaller network." if size == 1 else f"Set micro_batch below {size}."
+            raise ConvAtlasError(f"memory does not suffice for {size} images at once.", remedy=remedy) from error
+        self.learner.micro_batch = (size + 1) // 2
+        self.learner.optim.zero_grad()
+        self.say(
+            f"memory does not suffice for {size} images at once; going on with {(size + 1) // 2}, batches as before"
+        )
 
 
 def _loss(
-    model: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig, draws: torch.Generator
+    objective: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """The mean loss, and how many images are classified right."""
+    """The mean loss of the images as the seed changes them, and how many are classified right."""
+    draws = torch.Generator(images.device).manual_seed(seed)
+    torch.manual_seed(seed_of(seed, "dropout", 0))  # which takes no generator
     x = augmented(images.float() / 255, config.image_size, config.augment, draws, colour=config.mean)
-    x = standardised(x, config)
-    x, others, own = mixed(erased(x, config.augment, draws), labels, config.augment, draws)
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        logits = model(x.contiguous(memory_format=torch.channels_last)).float()
-    first = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing, reduction="none")
-    second = F.cross_entropy(logits, others, label_smoothing=config.label_smoothing, reduction="none")
-    return (own * first + (1 - own) * second).mean(), (logits.argmax(1) == labels).sum()
+    x = erased(standardised(x, config), config.augment, draws)
+    x, others, own = mixed(x, labels, config.augment, draws)
+    return objective(x, labels, others, own)
 
 
 @torch.no_grad()
-def accuracy(
-    model: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig, *, device: torch.device | str = "cpu"
-) -> float:
-    """Share of `images` (n, c, h, w), uint8, whose highest logit is their label, each whole and resized to `config.image_size`."""
+def accuracy(model: nn.Module, images: Images, config: TrainConfig, together: Alone | None = None) -> float:
+    """Share of `images` whose highest logit is their label, each whole and resized to `config.image_size`; each counted once, whoever of
+    the processes sees it."""
+    together = together or Alone()
     training = model.training
     model.eval()
-    correct = 0
-    for chosen in torch.arange(len(images)).split(config.batch_size):
-        x = images[chosen].to(device).float() / 255
+    correct = torch.zeros((), device=together.device)
+    mine = torch.arange(together.rank, len(images), together.count).split(config.batch_size)
+    for chosen, pixels in zip(mine, images.batches((indices, 0) for indices in mine), strict=True):
+        x = pixels.to(together.device).float() / 255
         x = F.interpolate(x, [config.image_size] * 2, mode="bilinear", antialias=True)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        with autocast(x, config):
             logits = model(standardised(x, config).contiguous(memory_format=torch.channels_last))
-        correct += int((logits.argmax(1) == labels[chosen].to(device)).sum())
+        correct += (logits.argmax(1) == images.labels[chosen].to(together.device)).sum()
+    together.average([correct])
     model.train(training)
-    return correct / len(images)
+    return round(float(correct) * together.count) / len(images)
 
 
 def standardised(images: Tensor, config: TrainConfig) -> Tensor:
     """`images` (n, c, h, w) in 0 … 1 less the mean and over the standard deviation of each channel."""
     mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (config.mean, config.std))
     return (images - mean) / std
+
+
+def _ensure_trainable(images: Images, config: TrainConfig, held_out: Images | None, together: Alone) -> None:
+    batch = min(config.batch_size, len(images))
+    if len(images) < 2:
+        raise ValueError(f"{len(images)} images; training needs at least two")
+    if batch % together.count:
+        raise ConvAtlasError(
+            f"a batch of {batch} cannot be parted among {together.count} processes;", remedy="set another batch_size."
+        )
+    if config.patience and not held_out:
+        raise ConvAtlasError(
+            "patience asks for a validation part, and there is none;", remedy="add a val split, or set patience=0."
+        )
+    if config.sync_batchnorm and together.count > 1 and together.device.type != "cuda":
+        raise ConvAtlasError(
+            "batch norm over processes needs GPUs;", remedy="set sync_batchnorm=false: each then sees its own part."
+        )

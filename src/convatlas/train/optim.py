@@ -25,7 +25,7 @@ def optimiser(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
     trained = [p for p in model.parameters() if p.requires_grad]
     quick: set[nn.Parameter] = set()
     if optim.norm_bias_lr != 1:
-        quick = {module.bias for module in model.modules() if isinstance(module, nn.BatchNorm2d)}
+        quick = {module.bias for module in model.modules() if isinstance(module, nn.BatchNorm2d) and module.affine}
     groups: list[dict[str, Any]] = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": optim.weight_decay, "scale": 1.0},
         {"params": [p for p in trained if p.ndim <= 1 and p not in quick], "weight_decay": rest, "scale": 1.0},

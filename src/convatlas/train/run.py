@@ -17,6 +17,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +25,8 @@ from torch import Tensor
 
 from convatlas.errors import ConvAtlasError
 from convatlas.train.checkpoint import Checkpoint, newest, save, write_whole
+from convatlas.train.config import TrainConfig
+from convatlas.train.processes import Alone, led
 
 SCHEMA = "convatlas.run/1"
 _DECIDE = ("recipe", "network", "config", "data", "weights")  # a run that differs in these is another run
@@ -34,16 +37,22 @@ class Stopped(Exception):
 
 
 class Run:
-    """The directory of one training run, held open by one process: use `open_run`."""
+    """The directory of one training run, held open by one process, on behalf of all that train it: use `open_run`."""
 
     def __init__(
-        self, folder: Path, described: Mapping[str, Any], metrics: BinaryIO, say: Callable[[str], None]
+        self,
+        folder: Path,
+        described: Mapping[str, Any],
+        metrics: BinaryIO | None,
+        say: Callable[[str], None],
+        together: Alone,
     ) -> None:
         self.folder = folder
         self.described = described
         self.stop = False  # asked for by Ctrl-C or SIGTERM; whoever trains saves and leaves after the step
-        self._metrics = metrics
+        self._metrics = metrics  # of the process that writes; the others read
         self._say = say
+        self._together = together
 
     @property
     def checkpoints(self) -> Path:
@@ -53,6 +62,8 @@ class Run:
     def resume(self) -> Checkpoint | None:
         """The newest sound checkpoint, with metrics.jsonl cut back to what it was then; None at the beginning."""
         found = newest(self.checkpoints, self._say)
+        if self._metrics is None:
+            return found
         length = found.state["metrics_bytes"] if found else 0
         if self._metrics.seek(0, os.SEEK_END) < length:
             raise ConvAtlasError(
@@ -65,11 +76,16 @@ class Run:
 
     def log(self, **row: Any) -> None:
         """Appends a line to metrics.jsonl."""
-        self._metrics.write(json.dumps(row).encode() + b"\n")
-        self._metrics.flush()
+        if self._metrics:
+            self._metrics.write(json.dumps(row).encode() + b"\n")
+            self._metrics.flush()
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """A checkpoint. Raises `ConvAtlasError` where the disk does not take it; the one before it can be read then."""
+        led(self._together, lambda: self._save(step, tensors, state))
+
+    def _save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        assert self._metrics, "only the process that leads writes"
         try:
             os.fsync(self._metrics.fileno())
             found = Checkpoint(step=step, tensors=tensors, state={**state, "metrics_bytes": self._metrics.tell()})
@@ -113,28 +129,38 @@ class Run:
 
 @contextlib.contextmanager
 def open_run(
-    folder: Path, described: Mapping[str, Any], say: Callable[[str], None] = lambda message: None
+    folder: Path,
+    described: Mapping[str, Any],
+    say: Callable[[str], None] = lambda message: None,
+    together: Alone | None = None,
 ) -> Iterator[Run]:
-    """The run in `folder`, a new one or the one that is there if it trains the same thing.
+    """The run in `folder`, a new one or the one that is there if it trains the same thing. Of several processes the first writes.
 
     `described` is what goes into run.json: `recipe`, `network`, `config`, `data` and `weights` decide the result, anything else is for
     the record. Raises `ConvAtlasError` where the folder holds another run, something else, or a run that another process trains.
     """
     described = json.loads(json.dumps({"schema": SCHEMA, **described}))  # as it will be read
+    together = together or Alone()
     with contextlib.ExitStack() as open_:
-        try:
-            metrics = _opened(folder, described, say, open_)
-        except OSError as error:
-            raise ConvAtlasError(
-                f"{folder}: cannot be written ({error}).", remedy="Give another folder with --out."
-            ) from error
-        yield Run(folder, described, metrics, say)
+        metrics = led(together, lambda: _opened(folder, described, say, open_))
+        yield Run(folder, described, metrics, say, together)
 
 
 def _opened(
     folder: Path, described: Mapping[str, Any], say: Callable[[str], None], open_: contextlib.ExitStack
 ) -> BinaryIO:
     """The run's metrics.jsonl, once the folder is known to be this run's and nobody else's."""
+    try:
+        return _prepared(folder, described, say, open_)
+    except OSError as error:
+        raise ConvAtlasError(
+            f"{folder}: cannot be written ({error}).", remedy="Give another folder with --out."
+        ) from error
+
+
+def _prepared(
+    folder: Path, described: Mapping[str, Any], say: Callable[[str], None], open_: contextlib.ExitStack
+) -> BinaryIO:
     file = folder / "run.json"
     begun = {".lock", ".run.json.partial"}  # all that a run has that was killed at its very beginning
     if not file.is_file() and folder.exists() and any(path.name not in begun for path in folder.iterdir()):
@@ -157,7 +183,9 @@ def _ensure_same(file: Path, described: Mapping[str, Any], say: Callable[[str], 
         there = None
     if not isinstance(there, dict) or there.get("schema") != SCHEMA:
         raise ConvAtlasError(f"{file} is no description of a run.", remedy="Give another folder with --out.")
-    differing = [line for key in _DECIDE for line in differences(there.get(key), described.get(key), key)]
+    there["config"], now = _completed(there.get("config")), _completed(described.get("config"))
+    decide = {key: described.get(key) for key in _DECIDE} | {"config": now}
+    differing = [line for key, value in decide.items() for line in differences(there.get(key), value, key)]
     if differing:
         raise ConvAtlasError(
             f"{file.parent} holds another run:\n  " + "\n  ".join(differing) + "\n",
@@ -165,6 +193,17 @@ def _ensure_same(file: Path, described: Mapping[str, Any], say: Callable[[str], 
         )
     for line in differences(there.get("versions"), described.get("versions"), "versions"):
         say(f"{line}: the rest of this run may differ in the last bits from what it would have been")
+
+
+def _completed(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """With the defaults of fields that were not there yet when the run began."""
+    known = json.loads(json.dumps(asdict(TrainConfig(epochs=1))))
+
+    def filled(part: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
+        inner = {key: filled(value, default[key]) for key, value in part.items() if isinstance(default.get(key), dict)}
+        return {**default, **part, **inner}
+
+    return filled(config or {}, known)
 
 
 def differences(there: Any, now: Any, name: str) -> Iterator[str]:

@@ -27,7 +27,10 @@ from convatlas.data import Preprocessing, examine, scan
 from convatlas.errors import ConvAtlasError
 from convatlas.metrics import wilson
 from convatlas.train.config import Augment, Optim, TrainConfig
-from convatlas.train.loop import Epoch, accuracy, train
+from convatlas.train.images import InMemory
+from convatlas.train.learner import Epoch
+from convatlas.train.loop import accuracy, train
+from convatlas.train.processes import Alone
 
 NETWORK = "mobilenet_v1_075"
 _STORED = Preprocessing(size=64, resize=64, interpolation="bilinear")  # how the photos are kept for training
@@ -86,7 +89,12 @@ def train_embedded(
             f"{epoch.seconds:.1f} s, {time.perf_counter() - started:.0f} s in all"
         )
 
-    train(model, images, labels, config, held_out=(held_out, held_out_labels), device=device, log=say)
+    train(
+        *(model, InMemory(images.to(device), labels), config),
+        held_out=InMemory(held_out.to(device), held_out_labels),
+        together=Alone(device),
+        log=say,
+    )
     seconds = time.perf_counter() - started
 
     out.mkdir(parents=True, exist_ok=True)
@@ -94,7 +102,8 @@ def train_embedded(
     save_file({key: _packed(tensor) for key, tensor in model.state_dict().items()}, weights)
     model.load_state_dict(load_file(weights))  # what is measured is what was written, fed as its users will feed it
     served = Preprocessing(size=config.image_size, resize=round(config.image_size / CROP), interpolation="bilinear")
-    top1 = accuracy(model, *_read(held_out_folder, served)[:2], replace(config, precision="float32"), device=device)
+    as_served = InMemory(*_read(held_out_folder, served)[:2])
+    top1 = accuracy(model, as_served, replace(config, precision="float32"), Alone(device))
     card = {
         "schema": "convatlas.weights/1",
         "name": NETWORK,

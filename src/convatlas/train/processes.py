@@ -1,0 +1,125 @@
+"""One process or many: what a training step asks of the others, so that the loop reads as if it were alone.
+
+Several processes are Lightning Fabric's (`ddp`), which starts them, or finds itself started by torchrun or a cluster, and adds up
+gradients while they are computed (Li et al. PyTorch Distributed. 2020. https://arxiv.org/abs/2006.15704). It is imported when there is
+more than one process, not before. Each process works on its own part of every batch. Running statistics, as batch norm keeps them, become
+the mean of what the processes would have kept, after every step; gradients and parameters are those of one process that accumulates the
+parts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from convatlas.errors import ConvAtlasError
+
+Answer = TypeVar("Answer")
+
+
+class Alone:
+    """One process: nobody to ask."""
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.count = 1
+        self.rank = 0
+
+    def together(self, objective: nn.Module) -> nn.Module:
+        """The module whose gradients are those of all processes once they have been asked for with `backward`."""
+        return objective
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+    def apart(self, objective: nn.Module, apart: bool) -> AbstractContextManager[Any]:
+        """While this lasts and `apart` is true, gradients are added up in this process alone."""
+        return contextlib.nullcontext()
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Makes each of `tensors` the mean of what the processes have, in place."""
+
+    def all(self, answer: Answer) -> list[Answer]:
+        """What each process answers, in their order."""
+        return [answer]
+
+
+class Several(Alone):
+    """Processes of Fabric's `ddp`: made in each of them, after they were started."""
+
+    def __init__(self, fabric: Any) -> None:
+        super().__init__(fabric.device)
+        self._fabric = fabric
+        self.count = fabric.world_size
+        self.rank = fabric.global_rank
+
+    def together(self, objective: nn.Module) -> nn.Module:
+        return self._fabric.setup_module(objective, move_to_device=False)
+
+    def backward(self, loss: Tensor) -> None:
+        self._fabric.backward(loss)
+
+    def apart(self, objective: nn.Module, apart: bool) -> AbstractContextManager[Any]:
+        return self._fabric.no_backward_sync(objective, enabled=apart)
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        flat = torch.cat([x.detach().flatten().double() for x in tensors])  # in one message
+        torch.distributed.all_reduce(flat)
+        for x, mean in zip(tensors, flat.div_(self.count).split([x.numel() for x in tensors]), strict=True):
+            x.copy_(mean.view_as(x))
+
+    def all(self, answer: Answer) -> list[Answer]:
+        answers: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(answers, answer)
+        return answers
+
+
+def processes(count: int, device: str, *, nodes: int = 1, resting: bool = False) -> Alone:
+    """`count` processes on each of `nodes` machines, this one among them: each runs the command that this process runs.
+
+    Started here, or by whoever set the environment (torchrun, Slurm). On `cuda` each has a GPU of its own. `resting` says that parts of
+    the network are left out in some steps, as drop-path does. Raises `ConvAtlasError` for a number that means nothing and for devices
+    that several processes cannot share.
+    """
+    if count < 1 or nodes < 1:
+        raise ConvAtlasError(f"{count} processes on {nodes} machines;", remedy="give at least one of each.")
+    if count == nodes == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return Alone(device)
+    if device == "mps":
+        raise ConvAtlasError("several processes cannot share Apple's GPU;", remedy="leave out --processes.")
+    if device == "cuda" and count > torch.cuda.device_count():
+        raise ConvAtlasError(
+            f"{count} processes need as many GPUs, and there are {torch.cuda.device_count()};",
+            remedy="give fewer --processes.",
+        )
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    # Buffers are averaged after each step instead, which leaves no process out
+    strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=resting)
+    fabric = Fabric(accelerator=device, devices=count, num_nodes=nodes, strategy=strategy)
+    fabric.launch()
+    return Several(fabric)
+
+
+def led(together: Alone, work: Callable[[], Answer]) -> Answer | None:
+    """`work` done by the first process alone, while the others wait; None in those. Where it fails there, all of them end."""
+    answer: Answer | None = None
+    failed: Exception | None = None
+    if together.rank == 0:
+        try:
+            answer = work()
+        except Exception as error:
+            failed = error
+    if failed:
+        together.all(True)
+        raise failed
+    if any(together.all(False)):
+        raise SystemExit(1)  # the first process says why
+    return answer
