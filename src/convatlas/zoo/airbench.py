@@ -71,7 +71,7 @@ class Scale(nn.Module):
 
 
 class Airbench(ConvNet):
-    """The network of airbench, for CIFAR; call `whiten` before training it."""
+    """The network of airbench, for images of about 32 pixels; call `whiten` before training it."""
 
     def __init__(self, config: AirbenchConfig, *, num_classes: int = 1000, in_channels: int = 3) -> None:
         self.config = config
@@ -90,7 +90,7 @@ class Airbench(ConvNet):
                 gelu2=nn.GELU(),
             )
             channels = width
-        head: dict[str, nn.Module] = {"pool": nn.AdaptiveMaxPool2d(1), "flatten": nn.Flatten()}
+        head: dict[str, nn.Module] = {"pool": nn.MaxPool2d(3), "flatten": nn.Flatten()}
         if num_classes:
             head |= {"fc": nn.Linear(channels, num_classes, bias=False), "scale": Scale()}
         super().__init__(stages, head)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from convatlas.errors import ConvAtlasError
-from convatlas.train.recipes import cifar
+from convatlas.train.recipes import cifar, cifar_fast
 from convatlas.train.recipes.recipe import Recipe
 
 _RESIDUAL = (
@@ -15,7 +15,11 @@ _RESIDUAL = (
     *("resnet20_cifar", "resnet32_cifar", "resnet44_cifar", "resnet56_cifar", "resnet110_cifar", "resnet1202_cifar"),
     *("preresnet110_cifar", "preresnet164_cifar", "preresnet1001_cifar"),
 )
-RECIPES: dict[str, Callable[[], Recipe]] = {name: partial(cifar.residual, name) for name in _RESIDUAL}
+_FAST = ("cifar_fast", "cifar_fast_050", "cifar_fast_025")
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    **{name: partial(cifar.residual, name) for name in _RESIDUAL},
+    **{name: partial(cifar_fast.fast, name) for name in _FAST},
+}
 
 
 def recipe(name: str) -> Recipe:
