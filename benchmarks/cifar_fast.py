@@ -16,10 +16,10 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
-from measuring import ROOT, SHARED, folder, python, say, section, table, target
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,6 +27,8 @@ import convatlas
 from convatlas import zoo
 from convatlas.analysis.analysis import analyse
 from convatlas.train.recipes import recipe
+from convatlas.train.run import Stopped
+from measuring import ROOT, SHARED, folder, python, say, section, table, target
 
 RUNS = ROOT / "runs/cifar_fast"
 SEEDS = (0, 1, 2)
@@ -105,7 +107,10 @@ def train(wanted: Sequence[tuple[str, int, int]]) -> None:
         for name, epochs, seed in missing:
             say(f"{name}, {epochs} epochs, seed {seed}")
             settings = (f"epochs={epochs}", f"seed={seed}")
-            convatlas.train_recipe(name, data, out=place(name, epochs, seed), settings=settings, device="cpu")
+            try:
+                convatlas.train_recipe(name, data, out=place(name, epochs, seed), settings=settings, device="cpu")
+            except Stopped as stopped:
+                sys.exit(f"{stopped}; the same command goes on")
 
 
 def finished(name: str, epochs: int) -> Budget:
@@ -124,7 +129,7 @@ def flops_for(accuracy: float, budgets: Sequence[Budget]) -> float | None:
     ordered = sorted(budgets, key=lambda budget: budget.flops)
     if accuracy <= ordered[0].accuracy:
         return ordered[0].flops
-    for less, more in zip(ordered, ordered[1:], strict=False):
+    for less, more in pairwise(ordered):
         if less.accuracy < accuracy <= more.accuracy:
             share = (accuracy - less.accuracy) / (more.accuracy - less.accuracy)
             return less.flops * (more.flops / less.flops) ** share
@@ -152,7 +157,9 @@ def targets(base: Budget, fast: Sequence[Budget]) -> Iterator[tuple[str, str, st
     words = [f"{ratio:.1f}" if ratio else "more than was tried" for ratio in times]
     measured = words[0] + (f" ({words[1]} and {words[2]} at the ends of its interval)" if words[1:] else "")
     for factor in (WANTED, STRETCH):
-        yield f"{factor} × fewer FLOPs at the mean accuracy of the ResNet-20", measured, (times[0] or 0) >= factor
+        yield target(
+            f"{factor} × fewer FLOPs at the mean accuracy of the ResNet-20", measured, (times[0] or 0) >= factor
+        )
 
 
 def main() -> None:
@@ -178,7 +185,7 @@ def main() -> None:
             ("recipe", "epochs", "training FLOPs", f"times fewer than {BASELINE[0]}", "accuracy, %", "each seed"),
             list(rows([*sorted(fast, key=lambda b: b.flops), base], base.flops)),
         ),
-        targets=[target(what, measured, met) for what, measured, met in targets(base, fast)],
+        targets=list(targets(base, fast)),
     )
 
 

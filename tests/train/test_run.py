@@ -34,6 +34,11 @@ EVERY = [
     replace(CONFIG, ema=0.8, label_smoothing=0.1),
     replace(CONFIG, optim=Optim(name="adamw", lr=0.01, warmup_epochs=1)),
     replace(CONFIG, precision="bfloat16"),
+    replace(
+        CONFIG,
+        optim=Optim(lr=0.1, norm_bias_lr=8, decay_all=True, schedule="triangle", final_lr=0.1),
+        augment=Augment(pad=2, padding="reflect", flip=0.5, flip_mode="alternate"),
+    ),
 ]
 
 
@@ -64,7 +69,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
-@pytest.mark.parametrize("config", EVERY, ids=["sgd", "ema", "adamw", "bfloat16"])
+@pytest.mark.parametrize("config", EVERY, ids=["sgd", "ema", "adamw", "bfloat16", "fast"])
 def test_stopped_after_any_step_it_ends_the_same(tmp_path: Path, config: TrainConfig) -> None:
     alone = go(tmp_path / "alone", config)
     for step in range(1, STEPS):

@@ -82,7 +82,9 @@ def test_an_optimiser_over_all_parameters_leaves_what_is_frozen(momentum: float)
     model = network()
     whiten(model, photos())
     frozen = {key: p.clone() for key, p in model.named_parameters() if not p.requires_grad}
-    assert {key.rpartition(".")[2] for key in frozen} == {"weight"} and len(frozen) == 1 + 6  # the first layer, the gains
+    assert {key.rpartition(".")[2] for key in frozen} == {"weight"} and len(
+        frozen
+    ) == 1 + 6  # the first layer, the gains
     before = model.get_parameter("head.fc.weight").clone()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum, weight_decay=0.1)
     for _ in range(2):

@@ -126,7 +126,9 @@ def train_recipe(
             "processes": together.count,
         },
     }
-    if found.prepare:  # after the digest: what it makes of the weights follows from them and the images, but for the last bits
+    if (
+        found.prepare
+    ):  # after the digest: what it makes of the weights follows from them and the images, but for the last bits
         chosen = torch.arange(0, len(images), -(-len(images) // PREPARED))
         with closing(images.batches([(chosen, 0)])) as read:
             found.prepare(model, standardised(next(read).float() / 255, config))

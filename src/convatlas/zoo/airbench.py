@@ -56,7 +56,8 @@ def native(config: AirbenchConfig) -> tuple[tuple[int, int, int], int]:
 
 
 class BiasNorm(nn.BatchNorm2d):
-    """Batch norm whose gain stays 1: the next convolution can have it. Running statistics follow quickly, for runs of a few hundred steps."""
+    """Batch norm whose gain stays 1, since the next layer can have it. Its running statistics follow within a few steps, as short runs
+    want it."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-12, momentum=0.4)
@@ -94,6 +95,7 @@ class Airbench(ConvNet):
         if num_classes:
             head |= {"fc": nn.Linear(channels, num_classes, bias=False), "scale": Scale()}
         super().__init__(stages, head)
+        assert whitening.bias is not None
         nn.init.zeros_(whitening.bias)
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and module is not whitening:
