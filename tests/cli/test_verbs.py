@@ -169,7 +169,7 @@ def test_list_shows_what_there_is(run: Run) -> None:
         assert f"{network.parameters:,}" in line
 
 
-@pytest.mark.parametrize(("pattern", "count"), [("*", 118), ("resnet*_cifar", 12), ("lenet5", 1), ("squeezenet*", 0)])
+@pytest.mark.parametrize(("pattern", "count"), [("*", 121), ("resnet*_cifar", 12), ("lenet5", 1), ("squeezenet*", 0)])
 def test_list_takes_a_pattern(run: Run, pattern: str, count: int) -> None:
     outcome = run("list", pattern, "--json")
     assert outcome.json["schema"] == "convatlas.list/1"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor
@@ -34,6 +36,24 @@ def test_flips_mirror_some_images() -> None:
     mirrored = (x - IMAGES.flip(3)).abs().amax((1, 2, 3)) < 1e-5
     kept = (x - IMAGES).abs().amax((1, 2, 3)) < 1e-5
     assert (mirrored ^ kept).all() and 16 < int(mirrored.sum()) < 48
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**40])
+def test_alternating_flips_mirror_each_image_every_second_epoch(seed: int) -> None:
+    indices = torch.arange(10_000)
+    epochs = torch.stack([alternating(indices, epoch, seed) for epoch in range(6)])
+    assert (epochs[1:] != epochs[:-1]).all()
+    shares = epochs[0].float().reshape(10, -1).mean(1)  # of a thousand neighbours
+    assert float(shares.min()) > 0.44 and float(shares.max()) < 0.56
+    again = (epochs[0, 1:] == epochs[0, :-1]).float().mean()  # neighbours have nothing in common
+    assert 0.48 < float(again) < 0.52
+
+
+def test_which_half_is_mirrored_first_is_the_seed_s_and_the_image_s_alone() -> None:
+    indices = torch.randperm(10_000, generator=seeded())
+    zero, one = (alternating(indices, 0, seed) for seed in (0, 1))
+    assert 0.47 < float((zero == one).float().mean()) < 0.53
+    assert torch.equal(alternating(indices[:100], 0, 1), one[:100])  # whatever else is in the batch
 
 
 def test_crops_show_the_share_of_the_area_asked_for() -> None:
@@ -77,14 +97,18 @@ def test_the_share_of_the_label_is_the_share_of_the_pixels(augment: Augment) -> 
     assert bool(blended.any()) == (augment.mixup > 0)
 
 
-def test_padding_moves_images_and_shows_the_colour_around() -> None:
+@pytest.mark.parametrize("padding", ["mean", "reflect"])
+def test_padding_moves_images_and_shows_what_is_around(padding: Literal["mean", "reflect"]) -> None:
     colour = (0.25, 0.5, 0.75)
-    x = augmented(IMAGES, 12, Augment(pad=3), seeded(), colour=colour)
+    x = augmented(IMAGES, 12, Augment(pad=3, padding=padding), seeded(), colour=colour)
     around = torch.tensor(colour)[:, None, None].expand(3, 18, 18)
     offsets = set()
     for moved, image in zip(x, IMAGES, strict=True):
         wide = around.clone()
         wide[:, 3:15, 3:15] = image
+        if padding == "reflect":
+            wide = torch.cat([image[:, 1:4].flip(1), image, image[:, -4:-1].flip(1)], 1)
+            wide = torch.cat([wide[..., 1:4].flip(2), wide, wide[..., -4:-1].flip(2)], 2)
         found = [
             (i, j)
             for i in range(7)

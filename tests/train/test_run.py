@@ -43,6 +43,11 @@ EVERY = [
             flip=0.5, flip_mode="alternate", pca=0.1, randaugment=6, rotate=5, cutout=4, mixup=0.5, mixup_alpha=0.2
         ),
     ),
+    replace(
+        CONFIG,
+        optim=Optim(lr=0.1, norm_bias_lr=8, decay_all=True, schedule="triangle", final_lr=0.1),
+        augment=Augment(pad=2, padding="reflect", flip=0.5, flip_mode="alternate"),
+    ),
 ]
 
 
@@ -74,7 +79,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
-@pytest.mark.parametrize("config", EVERY, ids=["sgd", "ema", "adamw", "bfloat16", "plateau", "lamb", "steps"])
+@pytest.mark.parametrize("config", EVERY, ids=["sgd", "ema", "adamw", "bfloat16", "plateau", "lamb", "steps", "fast"])
 def test_stopped_after_any_step_it_ends_the_same(tmp_path: Path, config: TrainConfig) -> None:
     alone = go(tmp_path / "alone", config)
     for step in range(1, STEPS):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from convatlas.train.run import Run
 
 SCHEMA = "convatlas.train/1"
+PREPARED = 5000  # training images, evenly spread, that a recipe may set weights from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,8 @@ def train_recipe(
     kind = resolve_device(device)
     import torch
 
+    from convatlas.train.augment import standardised
+    from convatlas.train.images import some_of
     from convatlas.train.loop import train
     from convatlas.train.losses import ensure_auxiliary
     from convatlas.train.optim import ensure_watched
@@ -121,6 +124,10 @@ def train_recipe(
             "processes": together.count,
         },
     }
+    if (
+        found.prepare
+    ):  # after the digest: what it makes of the weights follows from them and the images, but for the last bits
+        found.prepare(model, standardised(some_of(images, PREPARED).float() / 255, config))
     folder = Path(out).expanduser()
     with open_run(folder, described, say, together) as run, run.listening():
         history = train(

@@ -10,16 +10,15 @@ if TYPE_CHECKING:
     from convatlas.train.images import Images, InMemory
     from convatlas.train.learner import Epoch
     from convatlas.train.loop import accuracy, train
-    from convatlas.train.lr_find import LrFind, lr_find
 
-__all__ = ["Augment", "Epoch", "Images", "InMemory", "LrFind", "Optim", "TrainConfig", "accuracy", "lr_find", "train"]
+__all__ = ["Augment", "Epoch", "Images", "InMemory", "Optim", "TrainConfig", "accuracy", "train"]
 
 _HOMES = {
     "config": ("Augment", "Optim", "TrainConfig"),
     "images": ("Images", "InMemory"),
     "learner": ("Epoch",),
     "loop": ("accuracy", "train"),
-    "lr_find": ("LrFind", "lr_find"),
+    "lr_find": ("lr_find"),
 }
 
 

@@ -18,6 +18,7 @@ class Optim:
     bias_lr: float = (
         1.0  # biases of convolutions and fully connected layers learn at this times the rate; 2 in Caffe's nets
     )
+    norm_bias_lr: float = 1.0  # batch norms' biases learn at this times the rate; their decay a step stays what it is
     momentum: float = 0.9  # SGD's and RMSprop's; AdamW and LAMB keep their usual (0.9, 0.999)
     nesterov: bool = True  # SGD's
     velocity: Literal["gradients", "steps"] = (
@@ -33,7 +34,7 @@ class Optim:
         0.0  # a first-layer filter whose root mean square grows past this is scaled back to it; 0 for never
     )
     warmup_epochs: float = 5.0  # linear, from a hundredth of `lr`
-    schedule: Literal["cosine", "step", "plateau", "exponential", "onecycle", "polynomial", "halving"] = (
+    schedule: Literal["cosine", "step", "plateau", "exponential", "onecycle", "triangle", "polynomial", "halving"] = (
         "cosine"  # after the warm-up
     )
     final_lr: float = 0.0  # where cosine, one cycle and polynomial end, as a share of `lr`
@@ -50,7 +51,7 @@ class Optim:
     factor: float = 0.97  # exponential: times this …
     factor_epochs: float = 1.0  # … every so many epochs, at once
     power: float = 1.0  # polynomial: of the share of the run that is left; 1 is a straight line
-    rise: float = 0.25  # one cycle: share of the run in which it rises, from a 25th of `lr`
+    rise: float = 0.25  # one cycle and triangle: share of the run in which it rises, from a 25th or a fifth of `lr`
 
     def __post_init__(self) -> None:
         if any(not 0 < share < 1 for share in self.drops):
@@ -61,8 +62,13 @@ class Optim:
         if self.patience < 1 or self.most_drops < 0 or self.factor_epochs <= 0 or self.power <= 0:
             found = f"{self.patience}, {self.most_drops}, {self.factor_epochs} and {self.power}"
             raise ValueError(f"optim.patience, most_drops, factor_epochs and power count from above 0, not {found}")
-        if min(self.clip_norm, self.filter_rms, self.lr_batch, self.bias_lr) < 0 or self.eps <= 0:
-            raise ValueError("optim.clip_norm, filter_rms, lr_batch and bias_lr are at least 0, and eps is above 0")
+        if (
+            min(self.clip_norm, self.filter_rms, self.lr_batch, self.bias_lr) < 0
+            or min(self.eps, self.norm_bias_lr) <= 0
+        ):
+            raise ValueError(
+                "optim.clip_norm, filter_rms, lr_batch and bias_lr are at least 0, eps and norm_bias_lr above 0"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +105,10 @@ class Augment:
     def __post_init__(self) -> None:
         if self.pad < 0 or self.cutout < 0:
             raise ValueError(f"augment.pad is {self.pad} and augment.cutout {self.cutout}; give pixels, from 0")
+        if self.flip_mode == "alternate" and self.flip != 0.5:
+            raise ValueError(
+                f"augment.flip_mode=alternate flips a half of the images; augment.flip is {self.flip}, not 0.5"
+            )
         if not 0 < self.mixup_alpha <= 1:
             raise ValueError(f"augment.mixup_alpha is {self.mixup_alpha}; give a number above 0 and up to 1")
         if not 0 <= self.randaugment <= 10:

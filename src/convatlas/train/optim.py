@@ -57,12 +57,16 @@ def _grouped(model: nn.Module, optim: Optim) -> Iterator[tuple[tuple[float, floa
         filters = isinstance(module, nn.Conv2d | nn.Linear)
         depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
         for name, p in module.named_parameters(recurse=False):
-            if p in seen:  # shared, as a tied layer's
+            if p in seen or not p.requires_grad:  # shared, as a tied layer's, or set once and for all
                 continue
             seen.add(p)
             decayed = (p.ndim > 1 or optim.decay_all) and (optim.decay_depthwise or not depthwise)
-            scale = optim.bias_lr if filters and name == "bias" else 1.0
-            yield (optim.weight_decay if decayed else 0.0, scale), p
+            decay, scale = optim.weight_decay if decayed else 0.0, 1.0
+            if name == "bias" and filters:
+                scale = optim.bias_lr
+            elif name == "bias" and isinstance(module, nn.BatchNorm2d):
+                decay, scale = decay / optim.norm_bias_lr, optim.norm_bias_lr
+            yield (decay, scale), p
 
 
 def set_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
@@ -135,7 +139,7 @@ def learning_rate(optim: Optim, epoch: float, epochs: int, accuracies: Sequence[
 
     `accuracies` are those that a plateau watches, one an epoch that is done.
     """
-    warmup = 0.0 if optim.schedule == "onecycle" else min(optim.warmup_epochs, epochs / 2)
+    warmup = 0.0 if optim.schedule in ("onecycle", "triangle") else min(optim.warmup_epochs, epochs / 2)
     if epoch < warmup:
         return optim.lr * (0.01 + 0.99 * epoch / warmup)
     done = (epoch - warmup) / (epochs - warmup)
@@ -154,6 +158,10 @@ def learning_rate(optim: Optim, epoch: float, epochs: int, accuracies: Sequence[
             if done < optim.rise:
                 return optim.lr * (1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * done / optim.rise)) / 2)
             done = (done - optim.rise) / (1 - optim.rise)
+        case "triangle":  # Jordan. 2024. https://arxiv.org/abs/2404.00498
+            if done < optim.rise:
+                return optim.lr * (0.2 + 0.8 * done / optim.rise)
+            return optim.lr * (1 + (optim.final_lr - 1) * (done - optim.rise) / (1 - optim.rise))
         case "cosine":
             pass
     return optim.lr * (optim.final_lr + (1 - optim.final_lr) * (1 + math.cos(math.pi * done)) / 2)

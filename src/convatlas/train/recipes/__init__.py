@@ -10,6 +10,7 @@ import difflib
 from convatlas.errors import ConvAtlasError
 from convatlas.train.recipes import (
     alexnet,
+    cifar_fast,
     cifar_residual,
     fractalnet,
     googlenet,
@@ -22,7 +23,18 @@ from convatlas.train.recipes import network_in_network as nin
 from convatlas.train.recipes.recipe import Formula, Recipe
 
 RECIPES: dict[str, Formula] = {}
-for _module in (lenet, alexnet, nin, googlenet, imagenet_residual, cifar_residual, fractalnet, mobile, nasnet):
+for _module in (
+    lenet,
+    alexnet,
+    nin,
+    googlenet,
+    imagenet_residual,
+    cifar_residual,
+    fractalnet,
+    mobile,
+    nasnet,
+    cifar_fast,
+):
     RECIPES |= _module.RECIPES
 
 

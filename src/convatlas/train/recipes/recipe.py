@@ -10,7 +10,11 @@ from convatlas import catalogue
 from convatlas.train.config import TrainConfig
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from convatlas.zoo import ConvNet
+
+    Prepare = Callable[[ConvNet, Tensor], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +24,7 @@ class Recipe:
     network: str  # a name of the zoo
     config: TrainConfig
     source: str  # the paper, and what was taken from elsewhere
+    prepare: Prepare | None = None  # sets weights of the new network from training images (n, c, h, w), standardised
     changes: Mapping[str, Any] = field(default_factory=dict)  # of the network's own config, as auxiliary classifiers
 
     @property

@@ -70,8 +70,9 @@ def schedule_text(optim: Optim, epochs: int) -> str:
         "halving": f"÷ {optim.divisor:g} whenever the epochs left halve",
         "cosine": "cosine",
         "onecycle": "one cycle",
+        "triangle": f"triangle, down to {100 * optim.final_lr:g} %",
     }[optim.schedule]
-    warms = optim.warmup_epochs and optim.schedule != "onecycle"
+    warms = optim.warmup_epochs and optim.schedule not in ("onecycle", "triangle")
     return f"warm-up of {optim.warmup_epochs:g}, {words}" if warms else words
 
 
