@@ -2,14 +2,16 @@
 https://papers.nips.cc/paper/4824), its replica CaffeNet, ZFNet (Zeiler, Fergus. 2013. https://arxiv.org/abs/1311.2901) and VGG (Simonyan,
 Zisserman. 2014. https://arxiv.org/abs/1409.1556).
 
-They have no norms that would make them indifferent to the scale of their input, so their pixels are ±128 around the mean, as theirs
-were: `std` is 1/255. The rate of 0.01 was divided by 10 whenever the error on validation images stopped falling, three times; how
-long they waited is nowhere said, and here it is five epochs. What all of them depart in: images are kept as squares of the
-network's own size, so that a crop of 224 out of 256 is a part of the kept square magnified; the mean is of a channel, not of a
-pixel; the held-out images are shown once and whole, not as ten crops.
+They have no norms that would make them indifferent to the scale of their input, so their pixels are ±128 around the mean, as theirs were:
+`std` is 1/255. The rate of 0.01 was divided by 10 whenever the error on validation images stopped falling, three times; how long they
+waited is nowhere said, and here it is five epochs. With another batch than is said, as of fewer images than that, the rate goes in
+proportion to it. What all of them depart in: images are kept as squares of the network's own size, so that a crop of 224 out of 256 is a
+part of the kept square magnified; the mean is of a channel, not of a pixel; the held-out images are shown once and whole, not as ten crops.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from convatlas.train.config import Augment, Optim, TrainConfig
 from convatlas.train.recipes.recipe import Formula, Recipe, side
@@ -17,6 +19,7 @@ from convatlas.train.recipes.recipe import Formula, Recipe, side
 UNSCALED = (1 / 255,) * 3  # a std that leaves pixels in units of 1 to 255
 _OPTIM = Optim(
     lr=0.01,
+    lr_batch=128,
     momentum=0.9,
     nesterov=False,
     velocity="steps",
@@ -64,6 +67,7 @@ def caffenet_bvlc(network: str = "caffenet") -> Recipe:
         image_size=side(network),
         optim=Optim(
             lr=0.01,
+            lr_batch=256,
             bias_lr=2,
             momentum=0.9,
             nesterov=False,
@@ -94,6 +98,7 @@ def zfnet_2013(network: str = "zfnet") -> Recipe:
         image_size=side(network),
         optim=Optim(
             lr=0.01,
+            lr_batch=128,
             momentum=0.9,
             nesterov=False,
             velocity="steps",
@@ -125,7 +130,7 @@ def vgg_2014(network: str = "vgg16") -> Recipe:
         epochs=74,  # its 370,000 steps of 256
         batch_size=256,
         image_size=side(network),
-        optim=_OPTIM,
+        optim=replace(_OPTIM, lr_batch=256),
         augment=Augment(sides=(256, 512), flip=0.5, pca=0.1),
         std=UNSCALED,
     )
