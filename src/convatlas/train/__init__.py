@@ -18,7 +18,6 @@ _HOMES = {
     "images": ("Images", "InMemory"),
     "learner": ("Epoch",),
     "loop": ("accuracy", "train"),
-    "lr_find": ("lr_find"),
 }
 
 
