@@ -30,11 +30,14 @@ PARTS: dict[str, tuple[set[str], set[str]]] = {
     "analysis": (set(), {"torch"}),
     "data": (set(), {"numpy", "PIL", "simplejpeg"}),
     "metrics": (set(), {"numpy"}),
-    "studies": ({"zoo", "analysis", "cards", "metrics"}, {"torch"}),
+    "studies": ({"zoo", "analysis", "cards", "metrics", "train"}, {"torch", "safetensors"}),
     "report": (set(), {"altair", "jinja2", "markupsafe", "vl_convert"}),
     "weights": ({"zoo", "data"}, {"torch", "safetensors", "huggingface_hub"}),
     "bundle": ({"zoo", "data", "metrics", "weights"}, {"torch", "safetensors", "numpy", "PIL"}),
-    "train": ({"zoo", "data", "metrics", "weights", "bundle"}, {"torch", "safetensors", "numpy"}),
+    "train": (
+        {"zoo", "data", "metrics", "weights", "bundle"},
+        {"torch", "safetensors", "numpy", "lightning_fabric"},
+    ),
     "transfer": ({"zoo", "data", "metrics", "weights", "bundle", "train"}, {"torch", "numpy"}),
     "jobs": (
         {
@@ -259,6 +262,8 @@ except SystemExit as leaving:
         "list",
         "list resnet* --json",
         "list --weights",
+        "list --recipes",
+        "list nasnet* --recipes --json",
         "show resnet50 --as card",
         "show lenet5 --as card --json",
         "compare",

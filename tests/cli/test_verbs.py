@@ -210,6 +210,18 @@ def test_list_shows_the_weights(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     assert [(row["network"], row["top1"], row["path"]) for row in nothing] == [("nasnet_a_large", None, None)]
 
 
+def test_list_recipes_says_how_networks_are_trained(run: Run) -> None:
+    outcome = run("list", "--recipes", "nasnet*")
+    assert (outcome.code, outcome.err) == (0, "")
+    header, *lines = outcome.out.splitlines()
+    assert header.split()[:4] == ["recipe", "network", "optimiser", "rate"]
+    assert [line.split()[0] for line in lines] == ["nasnet_cifar_2017", "nasnet_mobile_2017", "nasnet_large_2017"]
+    found = run("list", "--recipes", "--json").json
+    assert found["schema"] == "convatlas.recipes/1" and len(found["recipes"]) > 29
+    vgg = next(row for row in found["recipes"] if row["name"] == "vgg_2014")
+    assert (vgg["network"], vgg["lr"], vgg["batch_size"]) == ("vgg16", 0.01, 256) and "vgg11" in vgg["networks"]
+
+
 def test_check_of_sound_data_is_status_0(run: Run, photos: Path) -> None:
     outcome = run("check", photos)
     assert (outcome.code, outcome.err) == (0, "")

@@ -16,6 +16,9 @@ from typer.testing import CliRunner
 import convatlas
 from convatlas.cli.verbs import app
 from convatlas.errors import ConvAtlasError
+from convatlas.train import TrainConfig
+from convatlas.train.recipes import RECIPES
+from convatlas.train.recipes.recipe import Formula, Recipe
 from tiny import CLASSES, write_split
 
 RECIPE = "resnet20_cifar"
@@ -95,6 +98,8 @@ def test_the_verb_answers_as_the_function(photos: Path, trained: convatlas.Train
     [
         (("resnet21_cifra",), "there is no recipe"),
         ((RECIPE, "--set", "optim.lrr=1"), "did you mean 'optim.lr'"),
+        (("vgg_2014", "--network", "vgg12"), "did you mean vgg1"),
+        ((RECIPE, "--set", "auxiliary=0.3"), "has no auxiliary classifiers"),
     ],
 )
 def test_bad_words_have_one_clear_message(
@@ -106,6 +111,60 @@ def test_bad_words_have_one_clear_message(
             app, ["train", name, str(photos), "--out", str(tmp_path / "run"), *rest], catch_exceptions=False
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_network_of_the_recipe_s_on_grey_images(photos: Path, tmp_path: Path) -> None:
+    result = convatlas.train_recipe(
+        *("lenet5_1998", photos), out=tmp_path / "run", network="lenet5_modern", settings=["epochs=1", "batch_size=4"]
+    )
+    assert (result.json["recipe"], result.json["network"]) == ("lenet5_1998", "lenet5_modern")
+    model = convatlas.load(result.model)
+    assert model.preprocessing.channels == 1 and model.preprocessing.size == 32
+    assert convatlas.evaluate(result.model, photos).accuracy == result.json["accuracy"]
+
+
+def test_a_plateau_looks_at_a_validation_part_and_never_at_a_test_part(photos: Path, tmp_path: Path) -> None:
+    plateau = [*QUICK, "optim.schedule=plateau", "optim.patience=1"]
+    with pytest.raises(ConvAtlasError, match=r"only a test part, which nothing may be chosen by.*Give a val part"):
+        convatlas.train_recipe(RECIPE, photos, out=tmp_path / "refused", settings=plateau)
+    assert not (tmp_path / "refused").exists()
+    data = write_split(tmp_path / "data", {"train": 4, "val": 3})
+    result = convatlas.train_recipe(RECIPE, data, out=tmp_path / "run", settings=plateau)
+    assert "val split" in result.json["protocol"] and "the learning rate lowered by it" in result.json["protocol"]
+
+
+def test_with_a_validation_and_a_test_part_the_test_part_is_measured_once_at_the_end(tmp_path: Path) -> None:
+    data = write_split(tmp_path / "data", {"train": 4, "val": 3, "test": 2})
+    settings = ["epochs=9", "batch_size=4", "patience=1"]
+    result = convatlas.train_recipe(RECIPE, data, out=tmp_path / "run", settings=settings)
+    assert "test split" in result.json["protocol"] and "measured once, at the end" in result.json["protocol"]
+    assert f"weights after epoch {result.json['epochs'] - 1}," in result.json["protocol"] and result.json["epochs"] < 9
+    assert convatlas.evaluate(result.model, data, split="test").accuracy == result.json["accuracy"]
+    assert convatlas.evaluate(tmp_path / "run/last", data, split="val").accuracy is not None
+    with pytest.raises(ConvAtlasError, match=r"only a test part.*patience=0"):
+        convatlas.train_recipe(
+            RECIPE,
+            write_split(tmp_path / "other", {"train": 4, "test": 3}),
+            out=tmp_path / "no",
+            settings=["patience=2"],
+        )
+
+
+def test_what_a_recipe_changes_in_its_network_is_in_the_model_folder(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"cells": 1, "width": 4, "stem": 8, "auxiliary": True}
+
+    def small(network: str) -> Recipe:
+        config = TrainConfig(epochs=1, batch_size=8, image_size=24, eval_size=32, auxiliary=0.4, ema=0.99)
+        return Recipe(network=network, config=config, source="a test", changes=changes)
+
+    monkeypatch.setitem(RECIPES, "small", Formula(make=small, networks=("nasnet_a_cifar",)))
+    result = convatlas.train_recipe("small", photos, out=tmp_path / "run")
+    model = convatlas.load(result.model)  # which runs its stored examples
+    assert model.preprocessing.size == 32
+    assert convatlas.evaluate(result.model, photos).accuracy == result.json["accuracy"]
+    assert json.loads((tmp_path / "run/run.json").read_text())["changes"] == changes
 
 
 @pytest.mark.slow

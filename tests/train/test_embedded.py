@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from convatlas import zoo
 from convatlas.errors import ConvAtlasError
 from convatlas.metrics import wilson
+from convatlas.train import TrainConfig
 from convatlas.train.recipes.embedded import CONFIG, MOST_BYTES, NETWORK, train_embedded
 
 ROOT = Path(__file__).resolve().parents[2]

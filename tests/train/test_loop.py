@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from convatlas.errors import ConvAtlasError
 from convatlas.train import Augment, Epoch, InMemory, Optim, TrainConfig, accuracy, train
+from convatlas.train.losses import Objective
 from convatlas.train.optim import learning_rate, optimiser
+from convatlas.train.order import Order, balanced
 
 CONFIG = TrainConfig(
     epochs=4,
@@ -150,15 +152,17 @@ def test_images_it_cannot_train_on() -> None:
         train(small_net(), stripes(1, seed=1), CONFIG)
 
 
+def test_batch_norm_needs_two_images() -> None:
+    with pytest.raises(ConvAtlasError, match="batch norm needs at least 2 images"):
+        train(small_net(), stripes(5, seed=1), replace(CONFIG, batch_size=1))
+
+
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ({"batch_size": 1}, "batch_size is 1"),
+        ({"batch_size": 0}, "batch_size is 0"),
         ({"epochs": 0}, "not 0 and 20"),
         ({"mean": (0.5,)}, "1 channels and std has 3"),
-        ({"augment": Augment(flip=0.3, flip_mode="alternate")}, "augment.flip is 0.3, not 0.5"),
-        ({"optim": Optim(rise=1.0)}, "optim.rise is between 0 and 1"),
-        ({"optim": Optim(norm_bias_lr=0)}, "norm_bias_lr above 0, not 0.25 and 0"),
     ],
 )
 def test_configs_that_mean_nothing(field: dict[str, Any], message: str) -> None:
@@ -182,14 +186,18 @@ def test_a_triangle_rises_and_falls_in_shares_of_the_run(epochs: int) -> None:
 
 def test_biases_of_norms_have_a_rate_of_their_own_and_no_more_decay_a_step() -> None:
     model = small_net()
-    model.get_parameter("conv.weight").requires_grad_(False)
     groups = optimiser(model, Optim(weight_decay=0.1, decay_all=True, norm_bias_lr=8)).param_groups
     quick = [group for group in groups if group["scale"] != 1]
     assert [id(p) for group in quick for p in group["params"]] == [id(model.get_parameter("norm.bias"))]
     assert {group["scale"] * group["weight_decay"] for group in groups} == {0.1}
-    assert {id(p) for group in groups for p in group["params"]} == {
-        id(p) for p in model.parameters() if p.requires_grad
-    }
+    assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in model.parameters()}
+
+
+def test_halves_and_rates_that_mean_nothing() -> None:
+    with pytest.raises(ValueError, match=r"augment.flip is 0.3; flips that alternate are of one half"):
+        Augment(flip=0.3, flip_mode="alternate")
+    with pytest.raises(ValueError, match=r"optim.norm_bias_lr is above 0, not 0"):
+        Optim(norm_bias_lr=0)
 
 
 def test_a_group_learns_at_its_scale() -> None:
@@ -251,3 +259,186 @@ def test_decay_is_of_what_it_is_said_to_be_of() -> None:
         groups = optimiser(model, Optim(weight_decay=0.1, decay_all=decay_all)).param_groups
         decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
         assert decayed == {id(p) for p in model.parameters() if decay_all or p.ndim > 1}
+
+
+def without_norm() -> nn.Sequential:
+    """Whose images do not know of one another."""
+    return nn.Sequential(*(layer for layer in small_net() if not isinstance(layer, nn.BatchNorm2d | nn.Dropout)))
+
+
+PLAIN = replace(CONFIG, augment=Augment(), epochs=2)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 16])
+def test_micro_batches_add_up_to_the_batch(size: int) -> None:
+    whole, parts = without_norm(), without_norm()
+    first = train(whole, stripes(40, seed=1), PLAIN)
+    again = train(parts, stripes(40, seed=1), replace(PLAIN, micro_batch=size))
+    for p, q in zip(whole.parameters(), parts.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=1e-6)
+    assert [epoch.loss for epoch in again] == pytest.approx([epoch.loss for epoch in first], abs=1e-6)
+    assert [epoch.top1 for epoch in again] == [epoch.top1 for epoch in first]
+
+
+def short_of_memory(most: int) -> nn.Module:
+    """A network that finds no memory for more than `most` images at once, at its end: earlier layers have seen them by then."""
+    model = small_net()
+
+    def refuse(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if len(given[0]) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model.get_submodule("fc").register_forward_pre_hook(refuse)
+    return model
+
+
+def test_out_of_memory_halves_the_micro_batch_and_holds_the_batch() -> None:
+    said: list[str] = []
+    model, asked = short_of_memory(5), small_net()
+    history = train(model, stripes(40, seed=1), CONFIG, say=said.append)
+    assert said == [
+        f"memory does not suffice for {n} images at once; going on with {n // 2}, batches as before" for n in (16, 8)
+    ]
+    assert history == tuple(
+        replace(epoch, seconds=mine.seconds)
+        for epoch, mine in zip(train(asked, stripes(40, seed=1), replace(CONFIG, micro_batch=4)), history, strict=True)
+    )
+    for key, x in asked.state_dict().items():  # running statistics too: what failed left nothing behind
+        assert torch.equal(model.state_dict()[key], x), key
+
+
+def test_no_memory_for_one_image_is_an_error() -> None:
+    with pytest.raises(ConvAtlasError, match=r"memory does not suffice for 1 images.*smaller"):
+        train(short_of_memory(0), stripes(40, seed=1), CONFIG)
+
+
+def test_other_errors_of_the_network_are_its_own() -> None:
+    model = small_net()
+    model.get_submodule("fc").register_forward_pre_hook(lambda module, given: (given[0][:, :3],))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        train(model, stripes(40, seed=1), CONFIG)
+
+
+def fails_once(step: int) -> nn.Module:
+    """A network whose outputs are NaN in one forward pass of training."""
+    model, passes = small_net(), [0]
+
+    def spoil(module: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> Tensor | None:
+        passes[0] += module.training and torch.is_grad_enabled()
+        return made * float("nan") if passes[0] == step else None
+
+    model.get_submodule("fc").register_forward_hook(spoil)
+    return model
+
+
+def test_a_retry_goes_on_from_where_the_epoch_began_at_a_tenth() -> None:
+    said: list[str] = []
+    history = train(fails_once(6), stripes(40, seed=1), replace(CONFIG, retries=1, ema=0.9), say=said.append)
+    usual = train(small_net(), stripes(40, seed=1), replace(CONFIG, ema=0.9))
+    assert len(said) == 1 and "epoch 3, step 2 of 2" in said[0] and "at a tenth of the learning rate" in said[0]
+    assert [epoch.lr for epoch in history] == pytest.approx([e.lr * (1 if e.epoch < 3 else 0.1) for e in usual])
+    assert [epoch.loss for epoch in history[:2]] == [epoch.loss for epoch in usual[:2]]
+
+
+def test_after_the_last_retry_it_is_an_error() -> None:
+    model = small_net()
+    with torch.no_grad():
+        model.get_parameter("fc.bias")[0] = float("nan")
+    said: list[str] = []
+    with pytest.raises(ConvAtlasError, match=r"loss is nan in epoch 1.*at learning rate 1e-05"):
+        train(model, stripes(40, seed=1), replace(CONFIG, retries=2), say=said.append)
+    assert len(said) == 2
+
+
+def test_what_is_not_finite_leaves_running_statistics_alone() -> None:
+    model = fails_once(2)
+    before: dict[str, Tensor] = {}
+    with pytest.raises(ConvAtlasError, match="step 2 of 2"):
+        train(
+            *(model, stripes(40, seed=1), CONFIG),
+            progress=lambda step, steps: before.update({key: x.clone() for key, x in model.state_dict().items()}),
+        )
+    assert all(torch.equal(x, before[key]) for key, x in model.state_dict().items())
+
+
+def test_patience_ends_with_the_best_weights() -> None:
+    model, held_out = small_net(), stripes(50, seed=2)
+    states: list[dict[str, Tensor]] = []
+    history = train(
+        *(model, stripes(40, seed=1), replace(CONFIG, epochs=40, patience=3)),
+        held_out=held_out,
+        part="val",
+        log=lambda epoch: states.append({key: x.clone() for key, x in model.state_dict().items()}),
+    )
+    accuracies = [epoch.held_out or 0 for epoch in history]
+    best = accuracies.index(max(accuracies))
+    assert len(history) == best + 1 + 3 < 40
+    assert all(torch.equal(x, states[best][key]) for key, x in model.state_dict().items())
+    assert accuracy(model, held_out, CONFIG) == max(accuracies)
+
+
+def test_patience_needs_something_to_be_measured() -> None:
+    with pytest.raises(ConvAtlasError, match="patience looks at a validation part, and there is none"):
+        train(small_net(), stripes(40, seed=1), replace(CONFIG, patience=1))
+    with pytest.raises(ConvAtlasError, match="only a test part, which nothing may be chosen by"):
+        train(small_net(), stripes(40, seed=1), replace(CONFIG, patience=1), held_out=stripes(8, seed=2), part="test")
+
+
+def uneven(n: int) -> InMemory:
+    """One image in eight is of class 1."""
+    images = stripes(n, seed=3)
+    chosen = torch.cat([(images.labels == 0).nonzero()[:, 0], (images.labels == 1).nonzero()[: n // 14, 0]])
+    return InMemory(images.images[chosen], images.labels[chosen])
+
+
+def test_balanced_sampling_draws_classes_alike() -> None:
+    images = uneven(400)
+    order = Order(images.labels, replace(CONFIG, balance="sampling"))
+    drawn = torch.cat([order.batch(step) for step in range(8 * order.steps)])
+    share = images.labels[drawn].float().mean()
+    assert float(images.labels.float().mean()) < 0.15 and abs(float(share) - 0.5) < 0.05
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0, 1], [2, 2, 0, 0, 0, 0], [1], list(range(7))])
+def test_weights_make_classes_count_alike(labels: list[int]) -> None:
+    truth = torch.tensor(labels)
+    weights = balanced(truth)
+    sums = torch.stack([weights[truth][truth == label].sum() for label in truth.unique()])
+    assert torch.allclose(sums, sums[0].expand_as(sums))
+    assert float(weights[truth].mean()) == pytest.approx(1)
+
+
+def test_weighted_losses_are_those_of_the_images_times_their_class_weight() -> None:
+    model, images = without_norm(), uneven(100)
+    x, truth = images.images.float() / 255, images.labels
+    own, weights = torch.ones(len(truth)), balanced(truth)
+    found, correct = Objective(model, PLAIN, weights)(x, truth, truth, own)
+    each = torch.nn.functional.cross_entropy(model(x), truth, reduction="none")
+    assert torch.allclose(found, (each * weights[truth]).mean())
+    assert int(correct) == int((model(x).argmax(1) == truth).sum())
+
+
+@pytest.mark.parametrize("batch", [5, 8, 16])
+def test_every_image_is_seen_once_an_epoch(batch: int) -> None:
+    order = Order(torch.zeros(40, dtype=torch.int64), replace(CONFIG, batch_size=batch))
+    for epoch in range(3):
+        seen = torch.cat([order.batch(epoch * order.steps + step) for step in range(order.steps)])
+        assert len(seen.unique()) == len(seen) == 40 // batch * batch
+
+
+def test_parts_of_processes_make_up_the_batch() -> None:
+    labels = torch.zeros(40, dtype=torch.int64)
+    parts = [
+        indices
+        for rank in range(4)
+        for indices, _ in Order(labels, CONFIG, rank=rank, count=4).micro_batches(3, 3, until=4)
+    ]
+    assert [len(part) for part in parts] == [3, 1] * 4
+    assert torch.equal(torch.cat(parts), Order(labels, CONFIG).batch(3))
+
+
+def test_float16_scales_the_loss_and_leaves_out_steps_that_overflow() -> None:
+    model = small_net()
+    history = train(model, stripes(40, seed=1), replace(CONFIG, precision="float16"))
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in model.parameters())
+    assert history[-1].loss < 1

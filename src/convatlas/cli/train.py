@@ -11,11 +11,14 @@ from convatlas.cli.output import Json, percent, progress_bars, put_json, say
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe, as resnet20_cifar; a wrong name lists what there is.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe, as resnet20_cifar: `convatlas list --recipes` has all.")],
     data: Annotated[
         Path, typer.Argument(help="A folder (train/class/*, test/class/* or class/*), a zip of one, or a CSV.")
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The run; one that is there goes on.")],
+    network: Annotated[
+        str | None, typer.Option("--network", metavar="NAME", help="Another network that the recipe is for.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change the recipe, as epochs=30 or optim.lr=0.05."),
@@ -42,6 +45,7 @@ def train(
                 recipe,
                 data,
                 out=out,
+                network=network,
                 settings=settings or (),
                 device=device,
                 processes=processes,

@@ -77,15 +77,19 @@ def convatlas_(
 def list_(
     pattern: Annotated[str, typer.Argument(help="A shell pattern, such as 'resnet*'.")] = "*",
     weights: Annotated[bool, typer.Option("--weights", help="List the tags of weights for them instead.")] = False,
+    recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes that `train` has instead.")] = False,
     json: Json = False,
 ) -> None:
-    """List the networks there are, with parameters and mult-adds; or the published weights they can load."""
+    """List the networks there are, with parameters and mult-adds; the published weights they can load; or how they are trained."""
     from dataclasses import asdict
 
     from convatlas import catalogue
 
     if weights:
         list_weights(pattern, json)
+        return
+    if recipes:
+        list_recipes(pattern, json)
         return
 
     found = [catalogue.networks()[name] for name in catalogue.names(pattern)]
@@ -104,6 +108,17 @@ def list_(
         for n in found
     ]
     print(table(("name", "family", "input", "classes", "parameters", "mult-adds"), rows, right=(3, 4, 5)))
+
+
+def list_recipes(pattern: str, json: bool) -> None:
+    """What `convatlas list --recipes` shows."""
+    from convatlas.train.recipes.table import COLUMNS, described, row
+
+    found = described(pattern)
+    if json:
+        put_json({"schema": "convatlas.recipes/1", "recipes": found})
+        return
+    print(table(COLUMNS, [row(each) for each in found], right=(3, 4, 5)))
 
 
 def list_weights(pattern: str, json: bool) -> None:

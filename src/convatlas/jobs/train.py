@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,11 @@ from convatlas.metrics import wilson
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from convatlas.train.config import TrainConfig
     from convatlas.train.images import InMemory
+    from convatlas.train.learner import Epoch
+    from convatlas.train.processes import Alone
+    from convatlas.train.recipes.recipe import Recipe
     from convatlas.train.run import Run
 
 SCHEMA = "convatlas.train/1"
@@ -44,6 +48,7 @@ def train_recipe(
     data: str | Path,
     *,
     out: str | Path,
+    network: str | None = None,
     settings: Iterable[str] = (),
     device: str = "auto",
     processes: int = 1,
@@ -55,10 +60,11 @@ def train_recipe(
     """Trains the network of the recipe `name` on the training images at `data` (a folder, zip or CSV, as for `fit`), from scratch.
 
     `out` is the run: run.json, metrics.jsonl, checkpoints/ and, when it is done, result.json and model/. Called again with the same
-    arguments it goes on where it was; with others it is refused. `settings` change the recipe, as `optim.lr=0.05`. A validation part, or
-    else a test part, is measured after every epoch; where there are both, the test part once in the end. Only `patience` chooses by what
-    is measured, and never by a test part; otherwise the last weights are the result. A checkpoint is written after every epoch and, if
-    that is not 0, every `save_every` steps. Images are kept in memory, at the size that the network sees.
+    arguments it goes on where it was; with others it is refused. `network` is another one that the recipe is for. `settings` change the
+    recipe, as `optim.lr=0.05`. A validation part, or else a test part, is measured after every epoch; where there are both, the test part
+    once in the end. Only patience and a learning rate that falls on a plateau look at it, and insist on a validation part; without
+    patience the last weights are the result. A checkpoint is written after every epoch and, if that is not 0, every `save_every` steps.
+    Images are kept in memory, at the size that the network sees.
 
     With several `processes` each runs the script that called this, once more from its beginning, and works on its part of every batch;
     on `nodes` machines the same command is given on each, as torchrun or Slurm do.
@@ -70,44 +76,36 @@ def train_recipe(
     kind = resolve_device(device)
     import torch
 
-    from convatlas import zoo
-    from convatlas.train.checkpoint import write_whole
-    from convatlas.train.loop import accuracy, standardised, train
+    from convatlas.train.augment import standardised
+    from convatlas.train.loop import train
+    from convatlas.train.losses import ensure_auxiliary
+    from convatlas.train.optim import ensure_watched
     from convatlas.train.overrides import overridden
     from convatlas.train.processes import led
     from convatlas.train.processes import processes as started
     from convatlas.train.recipes import recipe
     from convatlas.train.run import open_run
 
-    found = recipe(name)
-    config = overridden(found.config, settings)
-    dataset = scan(data)
-    if config.patience and "val" not in dataset.splits:
-        only = ", only a test part, by which nothing may be chosen" if "test" in dataset.splits else ""
-        raise ConvAtlasError(
-            f"{data}: patience asks for a validation part{only};", remedy="add val/, or set patience=0."
-        )
-    together = started(processes, kind, nodes=nodes)
-    if together.rank:
-        progress, say = silent, lambda message: None
+    found = recipe(name, network)
+    found = replace(found, config=overridden(found.config, settings))
+    config, dataset = found.config, scan(data)
+    watched = next((split for split in ("val", "test") if split in dataset.splits), None)
+    ensure_watched(config, watched)
     classes = ClassMap(dataset.classes)
-    square = Preprocessing(
-        size=config.image_size, resize=config.image_size, interpolation="bilinear", mean=config.mean, std=config.std
-    )
-
-    def part(split: str) -> InMemory:
-        return _read(dataset, dataset.of(split), classes, square, progress, say)
-
-    parts = {split: part(split) for split in dataset.splits}
-    images = parts.get("train") or parts["all"]
-    watched = next((split for split in ("val", "test") if split in parts), None)
-    held_out = parts[watched] if watched else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = zoo.build(found.network, num_classes=len(classes.names), in_channels=square.channels)
+        model = found.build(num_classes=len(classes.names), in_channels=len(config.mean))
+    ensure_auxiliary(model, config)
+
+    together = started(processes, kind, nodes=nodes, resting=found.rests)
+    if together.rank:
+        progress, say = silent, lambda message: None
+    parts = {split: _read(dataset, split, classes, config, progress, say) for split in dataset.splits}
+    images, held_out = parts.get("train") or parts["all"], parts.get(watched or "")
     described = {
         "recipe": name,
         "network": found.network,
+        "changes": dict(found.changes),
         "source": found.source,
         "config": asdict(config),
         "data": {
@@ -126,9 +124,7 @@ def train_recipe(
             "processes": together.count,
         },
     }
-    if (
-        found.prepare
-    ):  # after the digest: what it makes of the weights follows from them and the images, but for the last bits
+    if found.prepare:  # after the digest, which may not depend on the last bits of what this computes from the images
         chosen = torch.arange(0, len(images), -(-len(images) // PREPARED))
         with closing(images.batches([(chosen, 0)])) as read:
             found.prepare(model, standardised(next(read).float() / 255, config))
@@ -137,55 +133,33 @@ def train_recipe(
         history = train(
             *(model, images, config),
             held_out=held_out,
+            part=watched,
             together=together,
             run=run,
             save_every=save_every,
             progress=lambda done, steps: progress("train", done, steps),
             say=say,
         )
-        result = {"schema": SCHEMA, **described, "epochs": len(history), "loss": history[-1].loss}
-        if watched == "val" and "test" in parts:
-            top1 = accuracy(model, parts["test"], config, together)
-            result |= _reached(top1, len(parts["test"]), "test split, measured once, at the end")
-        elif watched and held_out:
-            best = max(history, key=lambda epoch: epoch.held_out or 0) if config.patience else history[-1]
-            chosen = (
-                "the best of its epochs, chosen by this, so it flatters" if config.patience else "nothing chosen by it"
-            )
-            result |= _reached(
-                best.held_out, len(held_out), f"{watched} split, weights after epoch {best.epoch}, {chosen}"
-            )
-        else:
-            result |= _reached(None, 0, "no part of the data was held out, so nothing is known of new images")
-
-        def write() -> None:
-            with whole_folder(folder / "model") as place:
-                _save_model(place, model, found.network, classes, square, result)
-            if config.patience:
-                _put_last(model, run)
-                with whole_folder(folder / "last") as place:
-                    _save_model(
-                        place, model, found.network, classes, square, {**result, **_reached(None, 0, "last epoch")}
-                    )
-            write_whole(folder / "result.json", json.dumps(result, indent=1).encode() + b"\n")
-
-        led(together, write)
+        reached = _reached(history, watched, config, parts, model, together)
+        result = {"schema": SCHEMA, **described, "epochs": len(history), "loss": history[-1].loss, **reached}
+        led(together, lambda: _write(run, model, found, classes, result))
     return TrainResult(folder=folder, model=folder / "model", json=result)
 
 
 def _read(
     dataset: Dataset,
-    records: Sequence[Record],
+    split: str,
     classes: ClassMap,
-    square: Preprocessing,
+    config: TrainConfig,
     progress: Progress,
     say: Callable[[str], None],
 ) -> InMemory:
-    """Images, uint8 (n, c, size, size). Files that cannot be read are named and left out."""
+    """A part's images, at the size that the network is shown. Files that cannot be read are named and left out."""
     import torch
 
     from convatlas.train.images import InMemory
 
+    records, square = dataset.of(split), _square(config, training=split in ("train", "all"))
     classes.align(sorted({record.label for record in records}), partial=True)
     images = np.empty((len(records), square.channels, square.size, square.size), np.uint8)
     read: list[Record] = []
@@ -205,6 +179,14 @@ def _read(
     return InMemory(torch.from_numpy(images[: len(read)]), labels, [dataset.locate(record) for record in read])
 
 
+def _square(config: TrainConfig, *, training: bool = False) -> Preprocessing:
+    side = config.image_size if training else config.shown_size
+    channels = len(config.mean)
+    return Preprocessing(
+        size=side, resize=side, interpolation="bilinear", mean=config.mean, std=config.std, channels=channels
+    )
+
+
 def _digest(tensors: Iterable[Tensor]) -> str:
     found = hashlib.sha256()
     for tensor in tensors:
@@ -212,34 +194,63 @@ def _digest(tensors: Iterable[Tensor]) -> str:
     return found.hexdigest()
 
 
-def _reached(accuracy: float | None, images: int, protocol: str) -> dict[str, Any]:
-    if accuracy is None:
-        return {"accuracy": None, "protocol": protocol}
-    low, high = wilson(round(accuracy * images), images)
+def _reached(
+    history: Sequence[Epoch],
+    watched: str | None,
+    config: TrainConfig,
+    parts: Mapping[str, InMemory],
+    model: Any,
+    together: Alone,
+) -> dict[str, Any]:
+    """The accuracy on a part that nothing was chosen by, where there is one, with its interval and how it came about."""
+    from convatlas.train.learner import best_epoch
+    from convatlas.train.loop import accuracy
+
+    if watched is None:
+        return {"accuracy": None, "protocol": "no part of the data was held out, so nothing is known of new images"}
+    kept = history[best_epoch(history) - 1] if config.patience else history[-1]
+    chosen = "nothing chosen by it"
+    if config.optim.schedule == "plateau" and config.optim.watch == "validation":
+        chosen = "the learning rate lowered by it"
+    if config.patience:
+        chosen = "the best of its epochs, chosen by this, so it flatters"
+    top1, split = kept.held_out or 0.0, watched
+    if watched == "val" and "test" in parts:
+        top1, split, chosen = accuracy(model, parts["test"], config, together), "test", "measured once, at the end"
+    images = len(parts[split])
+    low, high = wilson(round(top1 * images), images)
     return {
-        "accuracy": accuracy,
+        "accuracy": top1,
         "accuracy_interval": [low, high],
-        "protocol": f"{protocol}; {images} images, 95 % Wilson interval, one seed",
+        "protocol": f"{split} split, {images} images, weights after epoch {kept.epoch}, {chosen}; 95 % Wilson interval, one seed",
     }
 
 
-def _put_last(model: Any, run: Run) -> None:
-    """The weights after the last epoch, where the model has those of the best."""
-    from convatlas.train.checkpoint import newest
+def _write(run: Run, model: Any, recipe: Recipe, classes: ClassMap, result: dict[str, Any]) -> None:
+    """The result, and the model folder; where patience chose an epoch, the last one's too."""
+    from convatlas.train.checkpoint import newest, write_whole
+    from convatlas.train.learner import last_result
 
-    tensors = getattr(newest(run.checkpoints), "tensors", {})
-    for prefix in ("average.module.", "model."):
-        state = {key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)}
-        if state:
-            model.load_state_dict(state)
-            return
+    with whole_folder(run.folder / "model") as place:
+        _save_model(place, model, recipe, classes, result)
+    last = newest(run.checkpoints) if recipe.config.patience else None
+    if last:
+        model.load_state_dict(last_result(last.tensors))
+        unknown = {"accuracy": None, "protocol": "weights after the last epoch, which patience did not choose"}
+        with whole_folder(run.folder / "last") as place:
+            _save_model(place, model, recipe, classes, {**result, **unknown})
+    write_whole(run.folder / "result.json", json.dumps(result, indent=1).encode() + b"\n")
 
 
-def _save_model(
-    place: Path, model: Any, network: str, classes: ClassMap, square: Preprocessing, result: dict[str, Any]
-) -> None:
+def _save_model(place: Path, model: Any, recipe: Recipe, classes: ClassMap, result: dict[str, Any]) -> None:
     from convatlas.bundle.save import Contents, save
 
     about = {key: result[key] for key in ("recipe", "source", "config", "accuracy", "protocol")}
-    contents = Contents(name=network, config={}, classes=classes.names, preprocessing=square, about={"training": about})
+    contents = Contents(
+        name=recipe.network,
+        config=dict(recipe.changes),
+        classes=classes.names,
+        preprocessing=_square(recipe.config),
+        about={"training": about},
+    )
     save(place, model, contents)

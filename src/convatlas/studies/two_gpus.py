@@ -7,6 +7,7 @@ gradients, in both directions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -42,15 +43,20 @@ class Half(nn.Module):
         self.relu = nn.ReLU()
         self.dropout = nn.Dropout(0.5)
 
-    def forward(self, image: Tensor, maps2: Tensor, maps5: Tensor, units6: Tensor, units7: Tensor) -> Tensor:
-        """This half's scores; the other arguments are the other half's maps and units."""
+    def forward(self, image: Tensor, *theirs: Tensor) -> Tensor:
+        """This half's scores, given the other half's maps and units before each layer that reads both."""
+        told = iter(theirs)
+        return self.scores(image, lambda mine: next(told))
+
+    def scores(self, image: Tensor, shown: Callable[[Tensor], Tensor]) -> Tensor:
+        """The same, with `shown` to show the other half this one's maps or units and to get that one's."""
         x = self.pool(self.norm(self.relu(self.conv1(image))))
         x = self.pool(self.norm(self.relu(self.conv2(x))))
-        x = self.relu(self.conv3(torch.cat((x, maps2), 1)))
-        x = self.pool(self.relu(self.conv5(self.relu(self.conv4(x)))))
-        x = self.dropout(self.relu(self.fc6(torch.cat((x.flatten(1), maps5.flatten(1)), 1))))
-        x = self.dropout(self.relu(self.fc7(torch.cat((x, units6), 1))))
-        return self.fc8(torch.cat((x, units7), 1))
+        x = self.relu(self.conv3(torch.cat((x, shown(x)), 1)))
+        x = self.pool(self.relu(self.conv5(self.relu(self.conv4(x))))).flatten(1)
+        x = self.dropout(self.relu(self.fc6(torch.cat((x, shown(x)), 1))))
+        x = self.dropout(self.relu(self.fc7(torch.cat((x, shown(x)), 1))))
+        return self.fc8(torch.cat((x, shown(x)), 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +83,7 @@ def two_gpus(batch: int = BATCH) -> TwoGPUs:
     maps = zoo.config_of(WHOLE).maps
     with torch.device("meta"):
         half = Half(maps)
-    sizes = ((3, side, side), (maps[1] // 2, 13, 13), (maps[4] // 2, 6, 6), (2048,), (2048,))
+    sizes = ((3, side, side), (maps[1] // 2, 13, 13), (maps[4] // 2 * 6 * 6,), (2048,), (2048,))
     tape = tape_of(half, *sizes)
     training = tape_of(half, *sizes, batch=batch, training=True)
     return TwoGPUs(

@@ -10,8 +10,9 @@ parts.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -63,21 +64,38 @@ class Several(Alone):
         return self._fabric.setup_module(objective, move_to_device=False)
 
     def backward(self, loss: Tensor) -> None:
-        self._fabric.backward(loss)
+        with _all_there():
+            self._fabric.backward(loss)
 
     def apart(self, objective: nn.Module, apart: bool) -> AbstractContextManager[Any]:
         return self._fabric.no_backward_sync(objective, enabled=apart)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         flat = torch.cat([x.detach().flatten().double() for x in tensors])  # in one message
-        torch.distributed.all_reduce(flat)
+        with _all_there():
+            torch.distributed.all_reduce(flat)
         for x, mean in zip(tensors, flat.div_(self.count).split([x.numel() for x in tensors]), strict=True):
             x.copy_(mean.view_as(x))
 
     def all(self, answer: Answer) -> list[Answer]:
         answers: list[Any] = [None] * self.count
-        torch.distributed.all_gather_object(answers, answer)
+        with _all_there():
+            torch.distributed.all_gather_object(answers, answer)
         return answers
+
+
+@contextlib.contextmanager
+def _all_there() -> Iterator[None]:
+    """Says so where another process has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(word in str(error) for word in ("gloo", "NCCL", "Connection")):
+            raise
+        raise ConvAtlasError(
+            "another process of this training has ended;",
+            remedy="its own message says why. The same command goes on from the last checkpoint.",
+        ) from error
 
 
 def processes(count: int, device: str, *, nodes: int = 1, resting: bool = False) -> Alone:
@@ -101,8 +119,9 @@ def processes(count: int, device: str, *, nodes: int = 1, resting: bool = False)
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    # Buffers are averaged after each step instead, which leaves no process out
-    strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=resting)
+    for chatty in ("lightning_fabric", "lightning.fabric"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    strategy = DDPStrategy(find_unused_parameters=resting)
     fabric = Fabric(accelerator=device, devices=count, num_nodes=nodes, strategy=strategy)
     fabric.launch()
     return Several(fabric)
