@@ -165,9 +165,9 @@ def test_batch_norm_needs_two_images() -> None:
         ({"mean": (0.5,)}, "1 channels and std has 3"),
         ({"micro_batch": 17}, "micro_batch is 17; give images, up to batch_size"),
         ({"patience": -1}, "counted from 0, not -1"),
-        ({"augment.flip": 0.3, "augment.flip_mode": "alternate"}, "augment.flip is 0.3, not 0.5"),
+        ({"augment.flip": 0.3, "augment.flip_mode": "alternate"}, "augment.flip is 0.3; flips that alternate"),
         ({"optim.rise": 1.0}, "optim.rise in"),
-        ({"optim.norm_bias_lr": 0}, "norm_bias_lr above 0"),
+        ({"optim.norm_bias_lr": 0}, "norm_bias_lr is above 0"),
     ],
 )
 def test_configs_that_mean_nothing(field: dict[str, Any], message: str) -> None:
@@ -200,14 +200,18 @@ def test_a_triangle_rises_and_falls_in_shares_of_the_run(epochs: int) -> None:
 
 def test_biases_of_norms_have_a_rate_of_their_own_and_no_more_decay_a_step() -> None:
     model = small_net()
-    model.get_parameter("conv.weight").requires_grad_(False)
     groups = optimiser(model, Optim(weight_decay=0.1, decay_all=True, norm_bias_lr=8)).param_groups
     quick = [group for group in groups if group["scale"] != 1]
     assert [id(p) for group in quick for p in group["params"]] == [id(model.get_parameter("norm.bias"))]
     assert {group["scale"] * group["weight_decay"] for group in groups} == {0.1}
-    assert {id(p) for group in groups for p in group["params"]} == {
-        id(p) for p in model.parameters() if p.requires_grad
-    }
+    assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in model.parameters()}
+
+
+def test_halves_and_rates_that_mean_nothing() -> None:
+    with pytest.raises(ValueError, match=r"augment.flip is 0.3; flips that alternate are of one half"):
+        Augment(flip=0.3, flip_mode="alternate")
+    with pytest.raises(ValueError, match=r"optim.norm_bias_lr is above 0, not 0"):
+        Optim(norm_bias_lr=0)
 
 
 def test_a_group_learns_at_its_scale() -> None:

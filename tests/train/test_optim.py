@@ -181,13 +181,16 @@ def rates(optim: Optim, at: list[float], epochs: int) -> list[float]:
         ({"schedule": "polynomial", "power": 0.5}, 60, {0: 0.1, 45: 0.05, 60: 0.0}),
         ({"schedule": "polynomial", "final_lr": 0.5}, 60, {30: 0.075, 60: 0.05}),
         ({"schedule": "onecycle", "rise": 0.25, "warmup_epochs": 5}, 40, {0: 0.004, 10: 0.1, 25: 0.05, 40: 0.0}),
+        ({"schedule": "triangle", "rise": 0.2, "final_lr": 0.1, "warmup_epochs": 5}, 40, {0: 0.02, 4: 0.06, 8: 0.1, 24: 0.055}),
     ],
 )  # fmt: skip
 def test_the_schedules_of_the_papers(changes: dict[str, Any], epochs: int, expected: dict[float, float]) -> None:
     assert rates(replace(PLAIN, **changes), list(expected), epochs) == pytest.approx(list(expected.values()), abs=1e-12)
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "step", "plateau", "exponential", "onecycle", "polynomial", "halving"])
+@pytest.mark.parametrize(
+    "schedule", ["cosine", "step", "plateau", "exponential", "onecycle", "triangle", "polynomial", "halving"]
+)
 def test_every_schedule_stays_between_nothing_and_its_rate(schedule: Any) -> None:
     for warmup in (0, 2, 50):
         optim = Optim(lr=0.3, schedule=schedule, warmup_epochs=warmup, drops=(0.5,))

@@ -124,9 +124,7 @@ def train_recipe(
             "processes": together.count,
         },
     }
-    if (
-        found.prepare
-    ):  # after the digest: what it makes of the weights follows from them and the images, but for the last bits
+    if found.prepare:  # after the digest, which may not depend on the last bits of what this computes from the images
         found.prepare(model, standardised(some_of(images, PREPARED).float() / 255, config))
     folder = Path(out).expanduser()
     with open_run(folder, described, say, together) as run, run.listening():

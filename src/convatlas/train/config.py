@@ -18,7 +18,7 @@ class Optim:
     bias_lr: float = (
         1.0  # biases of convolutions and fully connected layers learn at this times the rate; 2 in Caffe's nets
     )
-    norm_bias_lr: float = 1.0  # batch norms' biases learn at this times the rate; their decay a step stays what it is
+    norm_bias_lr: float = 1.0  # those of batch norms at this times, their decay a step staying what it is
     momentum: float = 0.9  # SGD's and RMSprop's; AdamW and LAMB keep their usual (0.9, 0.999)
     nesterov: bool = True  # SGD's
     velocity: Literal["gradients", "steps"] = (
@@ -37,7 +37,7 @@ class Optim:
     schedule: Literal["cosine", "step", "plateau", "exponential", "onecycle", "triangle", "polynomial", "halving"] = (
         "cosine"  # after the warm-up
     )
-    final_lr: float = 0.0  # where cosine, one cycle and polynomial end, as a share of `lr`
+    final_lr: float = 0.0  # where cosine, one cycle, triangle and polynomial end, as a share of `lr`
     drops: tuple[float, ...] = ()  # shares of the run after which the steps divide the learning rate
     divisor: float = 10.0  # by this: steps, plateau, halving
     levels: tuple[
@@ -62,13 +62,10 @@ class Optim:
         if self.patience < 1 or self.most_drops < 0 or self.factor_epochs <= 0 or self.power <= 0:
             found = f"{self.patience}, {self.most_drops}, {self.factor_epochs} and {self.power}"
             raise ValueError(f"optim.patience, most_drops, factor_epochs and power count from above 0, not {found}")
-        if (
-            min(self.clip_norm, self.filter_rms, self.lr_batch, self.bias_lr) < 0
-            or min(self.eps, self.norm_bias_lr) <= 0
-        ):
-            raise ValueError(
-                "optim.clip_norm, filter_rms, lr_batch and bias_lr are at least 0, eps and norm_bias_lr above 0"
-            )
+        if min(self.clip_norm, self.filter_rms, self.lr_batch, self.bias_lr) < 0 or self.eps <= 0:
+            raise ValueError("optim.clip_norm, filter_rms, lr_batch and bias_lr are at least 0, and eps is above 0")
+        if self.norm_bias_lr <= 0:  # their decay is divided by it
+            raise ValueError(f"optim.norm_bias_lr is above 0, not {self.norm_bias_lr}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +102,9 @@ class Augment:
     def __post_init__(self) -> None:
         if self.pad < 0 or self.cutout < 0:
             raise ValueError(f"augment.pad is {self.pad} and augment.cutout {self.cutout}; give pixels, from 0")
-        if self.flip_mode == "alternate" and self.flip != 0.5:
+        if self.flip_mode == "alternate" and self.flip not in (0.0, 0.5):
             raise ValueError(
-                f"augment.flip_mode=alternate flips a half of the images; augment.flip is {self.flip}, not 0.5"
+                f"augment.flip is {self.flip}; flips that alternate are of one half, so give 0.5, or 0 for none"
             )
         if not 0 < self.mixup_alpha <= 1:
             raise ValueError(f"augment.mixup_alpha is {self.mixup_alpha}; give a number above 0 and up to 1")

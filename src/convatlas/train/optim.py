@@ -64,7 +64,7 @@ def _grouped(model: nn.Module, optim: Optim) -> Iterator[tuple[tuple[float, floa
             decay, scale = optim.weight_decay if decayed else 0.0, 1.0
             if name == "bias" and filters:
                 scale = optim.bias_lr
-            elif name == "bias" and isinstance(module, nn.BatchNorm2d):
+            elif name == "bias" and isinstance(module, nn.BatchNorm2d):  # as airbench has it: see recipes/cifar_fast.py
                 decay, scale = decay / optim.norm_bias_lr, optim.norm_bias_lr
             yield (decay, scale), p
 
@@ -158,7 +158,7 @@ def learning_rate(optim: Optim, epoch: float, epochs: int, accuracies: Sequence[
             if done < optim.rise:
                 return optim.lr * (1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * done / optim.rise)) / 2)
             done = (done - optim.rise) / (1 - optim.rise)
-        case "triangle":  # Jordan. 2024. https://arxiv.org/abs/2404.00498
+        case "triangle":
             if done < optim.rise:
                 return optim.lr * (0.2 + 0.8 * done / optim.rise)
             return optim.lr * (1 + (optim.final_lr - 1) * (done - optim.rise) / (1 - optim.rise))

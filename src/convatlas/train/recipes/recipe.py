@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from convatlas.zoo import ConvNet
 
-    Prepare = Callable[[ConvNet, Tensor], None]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -24,8 +22,10 @@ class Recipe:
     network: str  # a name of the zoo
     config: TrainConfig
     source: str  # the paper, and what was taken from elsewhere
-    prepare: Prepare | None = None  # sets weights of the new network from training images (n, c, h, w), standardised
     changes: Mapping[str, Any] = field(default_factory=dict)  # of the network's own config, as auxiliary classifiers
+    prepare: Callable[[ConvNet, Tensor], None] | None = (
+        None  # sets weights from training images (n, c, h, w), standardised
+    )
 
     @property
     def rests(self) -> bool:

@@ -70,7 +70,7 @@ def schedule_text(optim: Optim, epochs: int) -> str:
         "halving": f"÷ {optim.divisor:g} whenever the epochs left halve",
         "cosine": "cosine",
         "onecycle": "one cycle",
-        "triangle": f"triangle, down to {100 * optim.final_lr:g} %",
+        "triangle": f"up for {100 * optim.rise:g} % of the run, down to {100 * optim.final_lr:g} %",
     }[optim.schedule]
     warms = optim.warmup_epochs and optim.schedule not in ("onecycle", "triangle")
     return f"warm-up of {optim.warmup_epochs:g}, {words}" if warms else words
