@@ -184,7 +184,7 @@ def _gains(dataset: Dataset, split: str, judged: Judgement, names: Sequence[str]
         "mean_member_accuracy": float(alone.mean()),
         "gain": _difference(first[-1] - alone.mean(axis=0)),
         "protocol": f"{part_in_words(split, len(judged.read))}; members and their order as given; 95 % intervals: Wilson's, and of "
-        "differences image by image Agresti and Min's",
+        "differences image by image Bonett and Price's",
         "table": rows,
     }
 
