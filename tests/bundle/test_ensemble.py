@@ -67,7 +67,9 @@ def by_name(classifier: Classifier, image: Any, views: str = "centre") -> dict[s
 
 
 @pytest.mark.parametrize("views", ["centre", "flip", "ten", "dense:64"])
-def test_it_predicts_the_mean_of_its_members_class_by_class(loaded: Classifier, members: list[Path], views: str) -> None:
+def test_it_predicts_the_mean_of_its_members_class_by_class(
+    loaded: Classifier, members: list[Path], views: str
+) -> None:
     images = [photo(label, 70 + i) for i, label in enumerate(CLASSES)]
     alone = [load(member) for member in members]
     for image in images:
@@ -134,7 +136,13 @@ def test_it_may_be_moved_renamed_and_read_only(folder: Path, loaded: Classifier)
     assert load(moved).predict(photo("red", 5)) == loaded.predict(photo("red", 5))
 
 
-FILES = ("config.json", "examples/jpeg.jpg", "members/1/config.json", "members/3/model.safetensors", "members/2/examples/turned.jpg")  # fmt: skip
+FILES = (
+    "config.json",
+    "examples/jpeg.jpg",
+    "members/1/config.json",
+    "members/3/model.safetensors",
+    "members/2/examples/turned.jpg",
+)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -165,7 +173,9 @@ def test_other_outputs_than_when_it_was_saved_are_drift(folder: Path, amount: fl
         described["convatlas"]["examples"][2]["log_probabilities"][1] += amount
 
     rewrite(folder, change)
-    with pytest.raises(ConvAtlasError, match="transparent.png gives other probabilities .*make the ensemble again here"):
+    with pytest.raises(
+        ConvAtlasError, match="transparent.png gives other probabilities .*make the ensemble again here"
+    ):
         load(folder)
 
 

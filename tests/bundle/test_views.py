@@ -1,4 +1,4 @@
-"""Probabilities are means over views, whatever the batch; sliding is what the network says of each window; what cannot be is said at once."""
+"""Probabilities are means over views, whatever the batch; sliding is what a network says of each window; what cannot be is said at once."""
 
 from __future__ import annotations
 
@@ -121,7 +121,9 @@ def test_shape_order_and_company_of_an_image_do_not_matter(models: dict[str, Cla
 def test_files_that_cannot_be_read_keep_their_place(models: dict[str, Classifier], tmp_path: Path) -> None:
     photo("red", 1).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"\x89PNG not much")
-    rows = models["resnet20_cifar"].predict([tmp_path / name for name in ("bad.png", "good.png", "bad.png")], views="ten")
+    rows = models["resnet20_cifar"].predict(
+        [tmp_path / name for name in ("bad.png", "good.png", "bad.png")], views="ten"
+    )
     assert [row.label is None for row in rows] == [True, False, True]
     assert [row.error is None for row in rows] == [False, True, False]
 

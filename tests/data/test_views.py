@@ -76,9 +76,10 @@ def test_ten_is_torchvision_s_of_the_central_square(width: int, height: int, siz
 
     image = nasty.photo(width * 100 + height, width, height)
     side = size + more
-    theirs = transforms.Compose([transforms.Resize(side), transforms.CenterCrop(side), transforms.FiveCrop(size)])
+    theirs = transforms.Compose([transforms.Resize(side), transforms.CenterCrop(side)])
+    expected = transforms.FiveCrop(size)(theirs(image))
     ours = Views("ten").of(image, Preprocessing(size=size, resize=side, interpolation="bilinear"))
-    assert all(np.array_equal(one, np.asarray(other)) for one, other in zip(ours[:5], theirs(image), strict=True))
+    assert all(np.array_equal(one, np.asarray(other)) for one, other in zip(ours[:5], expected, strict=True))
 
 
 @pytest.mark.parametrize(("size", "resize"), [(224, 256), (24, 32), (32, 36), (20, 28)])
@@ -187,8 +188,8 @@ def test_extreme_shapes_stay_small(name: str, shape: tuple[int, int]) -> None:
     ("name", "said"),
     [
         ("tenn", "Did you mean 'ten'"), ("center", "Did you mean 'centre'"), ("", "Use centre, flip"), ("ten:3", "no views 'ten:3'"),
-        ("Dense", "dense"), ("dense:", "shorter sides"), ("dense:a", "shorter sides"), ("dense:0", "1 to 8192"), ("dense:9000", "1 to 8192"),
-        ("dense:-4", "shorter sides"), ("dense:3²", "shorter sides"), ("dense:32,", "shorter sides"),
+        ("Dense", "dense"), ("dense:", "shorter sides"), ("dense:a", "shorter sides"), ("dense:0", "1 to 8192"),
+        ("dense:9000", "1 to 8192"), ("dense:-4", "shorter sides"), ("dense:3²", "shorter sides"), ("dense:32,", "shorter sides"),
     ],
 )  # fmt: skip
 def test_a_name_that_is_none_is_refused(name: str, said: str) -> None:

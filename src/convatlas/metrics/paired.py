@@ -1,5 +1,5 @@
-"""Bonett, Price. Adjusted Wald confidence interval for a difference of binomial proportions based on paired data. Journal of Educational and
-Behavioral Statistics 37, 2012, https://doi.org/10.3102/1076998611411915.
+"""Bonett, Price. Adjusted Wald confidence interval for a difference of binomial proportions based on paired data. Journal of Educational
+and Behavioral Statistics 37, 2012, https://doi.org/10.3102/1076998611411915.
 
 Two classifiers judged on the same images mostly agree, and what they agree on says nothing of their difference. So the interval is of the
 differences image by image, which is much narrower than what two intervals side by side suggest.
