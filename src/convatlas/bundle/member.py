@@ -72,7 +72,7 @@ class Member:
                 for start in range(0, len(places), _BATCH):
                     chosen = places[start : start + _BATCH]
                     pixels = torch.from_numpy(np.stack([seen[i] for i in chosen])).to(self.device)
-                    scores[chosen] = self._scores(pixels, dense).double().cpu().numpy()
+                    scores[chosen] = self._scores(pixels, dense).cpu().double().numpy()
         if not len(seen):
             return scores
         ends = np.cumsum([len(views) for views in images])
