@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from convatlas.cli.compare import compare
+from convatlas.cli.ensemble import ensemble
 from convatlas.cli.output import Json, percent, problems_text, progress_bars, put_json, say, table
 from convatlas.cli.show import show
 from convatlas.cli.study import study
@@ -51,6 +52,14 @@ Weights = Annotated[
         "--weights",
         metavar="FILE_OR_TAG",
         help="Its weights: a file, a hub folder, or a tag (`convatlas list --weights` shows them).",
+    ),
+]
+ViewsOption = Annotated[
+    str,
+    typer.Option(
+        "--views",
+        metavar="NAME",
+        help="What of an image is shown, probabilities averaged: centre, flip, ten, 144, dense or dense:SIDE,SIDE.",
     ),
 ]
 Download = Annotated[bool, typer.Option("--download", help="Allow fetching published weights.")]
@@ -214,14 +223,17 @@ def predict(
     folder: Annotated[Path, typer.Argument(help="A model folder.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     top: Annotated[int, typer.Option("--top", min=1, help="How many of the likeliest classes to give.")] = 5,
+    views: ViewsOption = "centre",
     device: DeviceOption = Device.auto,
     json: Json = False,
 ) -> None:
     """Name the class of images, with calibrated probabilities. Exit status 1 if one could not be read."""
     from convatlas.bundle.load import load, paths_in
     from convatlas.jobs.images import resolve_device
+    from convatlas.jobs.judge import views_json
 
     classifier = load(folder, device=resolve_device(device.value))
+    looked = classifier.looking(views)
     paths = paths_in(images)
     if not paths:
         raise ConvAtlasError(
@@ -230,10 +242,11 @@ def predict(
     rows = []
     with progress_bars() as progress:
         for start in range(0, len(paths), 32):
-            rows += classifier.predict(paths[start : start + 32], top=top)
+            rows += classifier.predict(paths[start : start + 32], top=top, views=views)
             progress("predict", len(rows), len(paths))
     if json:
-        put_json({"schema": "convatlas.predict/1", "model": str(folder), "rows": [row.to_json() for row in rows]})
+        described = {"schema": "convatlas.predict/1", "model": str(folder), "views": views_json(classifier, looked)}
+        put_json(described | {"rows": [row.to_json() for row in rows]})
     for row in rows:
         if row.error:
             say(f"convatlas: {row.error}")
@@ -250,6 +263,7 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option("--split", help="train, val, test or all; by default test, else val, else all.")
     ] = None,
+    views: ViewsOption = "centre",
     device: DeviceOption = Device.auto,
     json: Json = False,
 ) -> None:
@@ -257,11 +271,12 @@ def evaluate(
     from convatlas.jobs.evaluate import evaluate as run
 
     with progress_bars() as progress:
-        result = run(folder, data, split=split, device=device.value, progress=progress).json
+        result = run(folder, data, split=split, views=views, device=device.value, progress=progress).json
     if json:
         put_json(result)
         return
     print(scores_text(result))
+    print(views_text(result["views"]))
     for path in result["unreadable"]:
         say(f"not counted, unreadable: {path}")
 
@@ -402,11 +417,18 @@ def scores_text(result: dict[str, Any]) -> str:
     )
 
 
+def views_text(views: dict[str, Any]) -> str:
+    """What of each image was shown, and at what cost."""
+    passes = views["forward_passes"]
+    return f"\nviews: {views['name']} ({views['what']}), {passes} forward pass{'es' if passes > 1 else ''} an image"
+
+
 def _cache_row(file: Any) -> tuple[str, str, str, str]:
     what = file.identity.get("network") or "image checks"
     return file.path.name, what, f"{file.entries:,}", f"{file.bytes_ / 1e6:,.1f}"
 
 
 app.command()(compare)
+app.command()(ensemble)
 app.command()(study)
 app.command()(train)

@@ -11,6 +11,7 @@ from convatlas.data.problems import Problem, worst_first
 from convatlas.data.records import Record
 from convatlas.data.scan import Dataset, scan
 from convatlas.data.split import folds, units
+from convatlas.data.views import Views
 
 __all__ = [
     "DECODER",
@@ -26,6 +27,7 @@ __all__ = [
     "Preprocessing",
     "Problem",
     "Record",
+    "Views",
     "check",
     "decode",
     "diagnose",

@@ -19,6 +19,7 @@ from convatlas.metrics.confusion import (
     per_class,
 )
 from convatlas.metrics.intervals import wilson
+from convatlas.metrics.paired import paired_interval
 
 __all__ = [
     "Bin",
@@ -30,6 +31,7 @@ __all__ = [
     "expected_calibration_error",
     "fit_temperature",
     "log_loss",
+    "paired_interval",
     "per_class",
     "reliability",
     "softmax",
