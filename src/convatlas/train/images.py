@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Wanted = Iterable[tuple[Tensor, int]]  # the indices (b,) int64 of a batch's images, and the seed of what is random in it
+Wanted = Iterable[
+    tuple[Tensor, int]
+]  # the indices (b,) int64 of a batch's images, and the seed of what is random in it
 
 
 class Images(Protocol):
