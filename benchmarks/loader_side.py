@@ -37,19 +37,25 @@ def ours(times: int) -> tuple[int, Iterator[Tensor]]:
     records = [record for record in dataset.records if record.path.endswith((".jpg", ".jpeg"))]
     square = Preprocessing(size=224, resize=224, interpolation="bilinear")
     images = Streamed(
-        dataset, records, torch.zeros(len(records)), square, augment=Augment(scale=(0.08, 1.0)), workers=workers
+        dataset,
+        records,
+        torch.zeros(len(records), dtype=torch.int64),
+        square,
+        augment=Augment(scale=(0.08, 1.0)),
+        workers=workers,
     )
     wanted = torch.tensor(order(len(images), times)).split(BATCH)
-    std = 255 * torch.tensor(STD)[:, None, None]
-    scale, shift = 1 / std, -255 * torch.tensor(MEAN)[:, None, None] / std
+    # Channels come last in memory, so a row of pixels is one run of numbers: 0.13 ms an image, and 0.4 if three at a time are broadcast.
+    std = 255 * torch.tensor(STD).repeat(224)
+    scale, shift = 1 / std, -255 * torch.tensor(MEAN).repeat(224) / std
 
     def batches() -> Iterator[Tensor]:
         flips = torch.Generator().manual_seed(0)
         for batch in images.batches((indices, seed) for seed, indices in enumerate(wanted)):
-            mirrored = torch.rand(len(batch), generator=flips) < 0.5
-            batch[mirrored] = batch[mirrored].flip(3)
-            x = batch.float()
-            yield torch.addcmul(shift, x, scale, out=x)
+            for i in (torch.rand(len(batch), generator=flips) < 0.5).nonzero().flatten().tolist():
+                batch[i] = batch[i].flip(2)
+            x = batch.permute(0, 2, 3, 1).reshape(len(batch), 224, -1).float()
+            yield torch.addcmul(shift, x, scale, out=x).view(len(batch), 224, 224, 3).permute(0, 3, 1, 2)
 
     return len(records), batches()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
-NAMES = ("rival", "warm", "startup", "memory", "cifar", "imagenet_sample", "fine_tuning", "zoo", "analysis")
+NAMES = ("rival", "warm", "startup", "memory", "cifar", "imagenet_sample", "fine_tuning", "loader", "zoo", "analysis")
 PREFACE = """# Benchmarks
 
 `make bench` makes the peers' environment and rewrites everything between markers; the scripts say how each figure comes about. Real

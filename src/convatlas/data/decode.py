@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import PIL
 import simplejpeg
+from numpy.typing import NDArray
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -106,12 +107,12 @@ def decode_part(
     name: str = "",
     background: Colour = (255, 255, 255),
     max_pixels: int = MAX_PIXELS,
-) -> Image.Image:
-    """The part of the upright RGB image that `part(width, height)` chooses, decoded as by `decode`, without the facts.
+) -> NDArray[np.uint8]:
+    """The part of the upright RGB image that `part(width, height)` chooses, decoded as by `decode`: (height, width, 3), without facts.
 
     With `least`, a JPEG of which more is there is decoded at a half, a quarter or an eighth of its size, such that both sides of the
     part keep at least `least` pixels; its edges then move outwards to whole pixels. The smaller inverse cosine transforms average
-    nearly as a box filter does, at a fraction of the time. `part` may be called twice, for the same size.
+    nearly as a box filter does, at a fraction of the time. `part` may be called more than once, for the same size.
 
     Raises `DecodeError` as `decode`.
     """
@@ -121,14 +122,44 @@ def decode_part(
         sides = min(right - left, bottom - top)
         return next((by for by in (8, 4, 2) if least and sides >= by * least), 1)
 
+    plain = _plain_jpeg(data, divisor, max_pixels)
+    if plain is not None:
+        samples, width, height = plain
+        left, top, right, bottom = _shrunk(part(width, height), divisor(width, height))
+        return np.ascontiguousarray(samples[top:bottom, left:right])
     try:
         image, facts = _decode(data, background, max_pixels, divisor)
     except DecodeError as error:
         raise error.named(printable(name)) from None
     width, height = (facts.height, facts.width) if facts.orientation >= 5 else (facts.width, facts.height)
-    left, top, right, bottom = part(width, height)
-    x, y = image.width / width, image.height / height
-    return image.crop((int(left * x), int(top * y), math.ceil(right * x), math.ceil(bottom * y)))
+    by = 1 if image.size == (width, height) else divisor(width, height)
+    left, top, right, bottom = _shrunk(part(width, height), by)
+    return np.array(image.crop((left, top, min(right, image.width), min(bottom, image.height))))
+
+
+def _plain_jpeg(
+    data: bytes, divisor: Callable[[int, int], int], max_pixels: int
+) -> tuple[NDArray[np.uint8], int, int] | None:
+    """The samples of an upright colour JPEG of which nothing odd is to be said, and its whole size: what nearly all photos are.
+
+    Without the detour through a Pillow image, whose copies are a tenth of the time.
+    """
+    if sniff(data[:PREFIX_BYTES]) != "JPEG":
+        return None
+    try:
+        header = read_header("JPEG", data)
+        if header.size is None or header.bits != 8 or header.components != 3 or header.orientation != 1:
+            return None
+        _check_size(*header.size, max_pixels)
+        return _jpeg_samples(data, "RGB", max_pixels, divisor(*header.size)), *header.size
+    except Exception:  # `_decode` will meet the same, and says what it is
+        return None
+
+
+def _shrunk(box: Box, by: int) -> Box:
+    """The pixels of the smaller image that a box touches; up to one beside it where the image was turned and its size is no multiple."""
+    left, top, right, bottom = box
+    return left // by, top // by, math.ceil(right / by), math.ceil(bottom / by)
 
 
 def _whole(width: int, height: int) -> int:
@@ -183,12 +214,7 @@ def _jpeg(data: bytes, header: Header, max_pixels: int, divisor: int) -> Image.I
         return _plugin("JPEG", header, max_pixels)
     mode, layout = _JPEG_MODES[header.components]
     try:
-        height, width = map(int, simplejpeg.decode_jpeg_header(data, strict=False)[:2])
-        _check_size(width, height, max_pixels)
-        # the least size of those it can scale to; 0 is no demand, which is the whole
-        least = (math.ceil(height / divisor), math.ceil(width / divisor)) if divisor > 1 else (0, 0)
-        samples = simplejpeg.decode_jpeg(data, layout, min_height=least[0], min_width=least[1], strict=True)
-        height, width = samples.shape[:2]
+        samples = _jpeg_samples(data, layout, max_pixels, divisor)
     except ValueError as complaint:
         message = str(complaint)
         if "premature end of jpeg file" in message.lower():
@@ -201,11 +227,21 @@ def _jpeg(data: bytes, header: Header, max_pixels: int, divisor: int) -> Image.I
             raise
         except Exception:
             raise corrupt(f"the JPEG data cannot be decoded ({message})") from None
+    height, width = samples.shape[:2]
     if mode == "CMYK":  # stored inverted, as Adobe began and every reader assumes
         return Image.frombuffer("CMYK", (width, height), 255 - samples, "raw", "CMYK", 0, 1)
     if mode == "L":
         return Image.frombuffer("L", (width, height), samples, "raw", "L", 0, 1)
     return _rgb_over(samples, width, height)
+
+
+def _jpeg_samples(data: bytes, layout: str, max_pixels: int, divisor: int) -> NDArray[np.uint8]:
+    """Raises `ValueError` with libjpeg's complaint, whatever it is about."""
+    height, width = map(int, simplejpeg.decode_jpeg_header(data, strict=False)[:2])
+    _check_size(width, height, max_pixels)
+    # the least size of those it can scale to; 0 is no demand, which is the whole
+    high, wide = (math.ceil(height / divisor), math.ceil(width / divisor)) if divisor > 1 else (0, 0)
+    return simplejpeg.decode_jpeg(data, layout, min_height=high, min_width=wide, strict=True)
 
 
 def _rgb_over(samples: np.ndarray[Any, Any], width: int, height: int) -> Image.Image:
