@@ -26,7 +26,7 @@ from measuring import ROOT, SHARED, Finished, interleaved, python, ratios, say, 
 
 DATA = SHARED / "data/hymenoptera"
 SCRIPT = ROOT / "benchmarks/loader_side.py"
-REPEATS, WORKERS, PASSES = 5, 2, 4
+REPEATS, WORKERS, PASSES = 5, 2, 3
 
 
 def side(name: str) -> Finished:
@@ -55,7 +55,7 @@ def main() -> None:
         "Loading photos: threads beside ImageFolder and DataLoader",
         f"{images} photos (the GIF excluded) read, decoded, randomly cropped to 224, flipped and standardised in batches of 32, by "
         f"`Streamed` with {WORKERS} threads and by `ImageFolder` and `DataLoader(num_workers={WORKERS})`; one thread of torch in the main "
-        f"process of both, nothing consumes the batches. {REPEATS} rounds, sides in turn, medians (least–greatest); a ratio is of one round. "
+        f"process of both, nothing consumes the batches. {REPEATS} rounds, sides in turn, medians (least–greatest), ratios are of one round. "
         f"*Steady* is {PASSES} passes in one go without their first 8 batches; *a whole epoch* begins with listing the folder and starts "
         "the threads or processes; everything is imported before.",
         table(("", "ours", "torchvision", "ours / theirs"), rows),
