@@ -4,13 +4,14 @@ Both take the same 397 photos, draw a random resized crop to 224, flip half of t
 ImageNet's mean and over its deviation; each side in a process of its own, sides in turn (loader_side.py). Nothing consumes the batches, so
 this is the most images a second that a training run could get.
 
-Of a photo's 500 × 375, measured on one idle thread (milliseconds of a core; the peer's 4.4 in all, ours 2.3, and 0.15 for the batch):
+What was tried, for photos of 500 × 375, in milliseconds of one thread's processor time, the least of six (4.4 in all for the peer's
+transforms; 2.3 for ours, and 0.15 for the batch):
 
 - JPEG: Pillow 2.3, simplejpeg 1.75. Its fast cosine transform and upsampling: no faster. At 1/8 of the size, 1.06: what remains are the
   Huffman codes. At 3/4: 1.76, since only 1/2, 1/4 and 1/8 are vectorised, and a crop to 224 seldom leaves 448 of 375 pixels.
-- Large photos gain by 1/2, 1/4, 1/8: 126 → 38 ms for 2592 × 1944, with the crop kept at least twice as large as its result; then the
-  result differs from that of the whole by 0.2 to 0.3 of 255 levels in the mean, 3 to 4 at most. Kept once as large: 28 ms, 0.6 in the
-  mean, 14 at most, and not used.
+- Large photos gain by 1/2, 1/4, 1/8, with the crop kept at least twice as large as its result: 34 → 27 ms for 2592 × 1944, 22 → 12 for
+  1488 × 1984; then the result differs from that of the whole by 0.2 to 0.3 of 255 levels in the mean, 3 to 4 at most. Kept once as
+  large: 21 and 11 ms, 0.5 to 0.6 in the mean, 10 to 14 at most, and not used.
 - Crop and resize: Pillow 0.93 (with `box=` 1.00), torch's kernel for bytes 0.25, equal but for one level in 2 % of the values. A view of
   the crop instead of a copy costs several times as much: torch then copies it with threads of its own.
 - By way of a Pillow image: 0.35 more than slicing the decoded array.
@@ -54,10 +55,10 @@ def main() -> None:
     section(
         "Loading photos: threads beside ImageFolder and DataLoader",
         f"{images} photos (the GIF excluded) read, decoded, randomly cropped to 224, flipped and standardised in batches of 32, by "
-        f"`Streamed` with {WORKERS} threads and by `ImageFolder` and `DataLoader(num_workers={WORKERS})`; one thread of torch in the main "
-        f"process of both, nothing consumes the batches. {REPEATS} rounds, sides in turn, medians (least–greatest), ratios are of one round. "
-        f"*Steady* is {PASSES} passes in one go without their first 8 batches; *a whole epoch* begins with listing the folder and starts "
-        "the threads or processes; everything is imported before.",
+        f"`Streamed` with {WORKERS} threads and by `ImageFolder` and `DataLoader(num_workers={WORKERS})`; one thread of torch in the "
+        f"main process of both, nothing consumes the batches. {REPEATS} rounds, sides in turn, medians (least–greatest), ratios of one "
+        f"round. *Steady* is {PASSES} passes in one go without their first 8 batches; *a whole epoch* begins with listing the folder and "
+        "starts the threads or processes; everything is imported before.",
         table(("", "ours", "torchvision", "ours / theirs"), rows),
         targets=[
             target(

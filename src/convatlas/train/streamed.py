@@ -43,8 +43,8 @@ class Streamed:
 
     With `augment`, unless its `scale` is (1, 1), each is randomly cropped and resized bilinearly to `preprocessing.size`; else
     `preprocessing` does what it does everywhere. JPEGs of which much more is there than the crop needs are decoded at 1/2, 1/4 or
-    1/8 of their size (at 224 pixels, 0.2 to 0.3 of 255 levels in the mean from decoding them whole, and 2 to 3 times as fast). Where torch
-    resizes, pixels equal Pillow's but for one level in 2 % of them.
+    1/8 of their size (for two of 3 and 5 megapixels at 224, 0.2 to 0.3 of 255 levels in the mean from decoding them whole, in 0.55 and 0.8
+    of the time). Where torch resizes, values equal Pillow's but for one level in 2 % of them.
 
     A file that cannot be decoded ends the run with its name: training on without it, or on grey in its place, would be another run.
     """
