@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Wanted = Iterable[
+Wanted = Iterable[tuple[Tensor, int]]  # indices (b,) int64, on the CPU, of a batch's images, and the seed of what is random in it
     tuple[Tensor, int]
 ]  # the indices (b,) int64 of a batch's images, and the seed of what is random in it
 
