@@ -25,7 +25,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 cache_app = typer.Typer(
-    help="Show or shrink the cache of computed features.", no_args_is_help=True, rich_markup_mode=None
+    help="Show or shrink the cache of computed features and decoded images.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(cache_app, name="cache")
 
@@ -156,7 +158,9 @@ app.command()(show)
 
 
 @app.command()
-def check(data: Annotated[Path, typer.Argument(help="A folder, a zip of one, or a CSV.")], json: Json = False) -> None:
+def check(
+    data: Annotated[Path, typer.Argument(help="A folder, a zip or tar of one, or a CSV.")], json: Json = False
+) -> None:
     """Decode every image and name what is wrong with the data; nothing is changed. Exit status 1 if there is an error."""
     from convatlas.jobs.check import check as run
 
@@ -178,7 +182,7 @@ def check(data: Annotated[Path, typer.Argument(help="A folder, a zip of one, or 
 @app.command()
 def fit(
     data: Annotated[
-        Path, typer.Argument(help="A folder (train/class/*, test/class/* or class/*), a zip of one, or a CSV.")
+        Path, typer.Argument(help="A folder (train/class/*, test/class/* or class/*), a zip or tar of one, or a CSV.")
     ],
     backbone: Backbone = None,
     weights: Weights = None,
@@ -259,7 +263,7 @@ def predict(
 @app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="A model folder.")],
-    data: Annotated[Path, typer.Argument(help="A folder, a zip of one, or a CSV.")],
+    data: Annotated[Path, typer.Argument(help="A folder, a zip or tar of one, or a CSV.")],
     split: Annotated[
         str | None, typer.Option("--split", help="train, val, test or all; by default test, else val, else all.")
     ] = None,
@@ -424,7 +428,7 @@ def views_text(views: dict[str, Any]) -> str:
 
 
 def _cache_row(file: Any) -> tuple[str, str, str, str]:
-    what = file.identity.get("network") or "image checks"
+    what = file.identity.get("network") or file.identity.get("what") or "image checks"
     return file.path.name, what, f"{file.entries:,}", f"{file.bytes_ / 1e6:,.1f}"
 
 

@@ -2,7 +2,7 @@
 
 from convatlas.data.check import CheckResult, check
 from convatlas.data.classes import ClassMap
-from convatlas.data.decode import DECODER, MAX_PIXELS, decode
+from convatlas.data.decode import DECODER, MAX_PIXELS, Box, decode, decode_part
 from convatlas.data.diagnose import diagnose
 from convatlas.data.examine import Examined, examine
 from convatlas.data.facts import DecodeError, Facts
@@ -18,6 +18,7 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "MAX_PIXELS",
+    "Box",
     "CheckResult",
     "ClassMap",
     "Dataset",
@@ -30,6 +31,7 @@ __all__ = [
     "Views",
     "check",
     "decode",
+    "decode_part",
     "diagnose",
     "examine",
     "folds",

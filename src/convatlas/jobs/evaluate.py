@@ -23,7 +23,7 @@ def evaluate(
     device: str = "auto",
     progress: Progress = silent,
 ) -> EvaluateResult:
-    """Judges the model of `folder` on the images at `data` (a folder, zip or CSV, as for `fit`).
+    """Judges the model of `folder` on the images at `data` (a folder, zip, tar or CSV, as for `fit`).
 
     `split` is train, val, test or all; by default the test split, else the validation split, else everything. Classes are matched by name;
     a class the model does not know is a `ConvAtlasError` that names it. Files that cannot be read are left out and listed. `views` is what

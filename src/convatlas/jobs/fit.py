@@ -67,8 +67,8 @@ def fit(
 ) -> FitResult:
     """Fits, evaluates and saves a classifier for the images at `data`; returns what was found.
 
-    `data` is a folder (`train/class/*` and `test/class/*`, or `class/*`), a zip of one, or a CSV. `backbone` and `weights` (a file, a
-    folder, a tag) choose the network; without them the best weights on this disk, else the embedded backbone. `out` becomes the model
+    `data` is a folder (`train/class/*` and `test/class/*`, or `class/*`), a zip or tar of one, or a CSV. `backbone` and `weights` (a file,
+    a folder, a tag) choose the network; without them the best weights on this disk, else the embedded backbone. `out` becomes the model
     folder, with `fit.json` and `report.html` in it. `seed` deals images to folds. Raises `ConvAtlasError` where the data or the weights
     cannot be used.
     """

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -20,16 +19,18 @@ from convatlas.jobs.images import Progress, resolve_device, silent
 from convatlas.metrics import wilson
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from convatlas.train.config import TrainConfig
-    from convatlas.train.images import InMemory
+    from convatlas.train.images import Images
     from convatlas.train.learner import Epoch
     from convatlas.train.processes import Alone
     from convatlas.train.recipes.recipe import Recipe
     from convatlas.train.run import Run
 
 SCHEMA = "convatlas.train/1"
+PHOTOS = (
+    96  # pixels of the network's images from which random crops are taken from the whole photo, not from one made small
+)
+LARGE = 1 << 30  # bytes of images that memory should not hold
 PREPARED = 5000  # training images, evenly spread, that a recipe may set weights from
 
 
@@ -49,6 +50,7 @@ def train_recipe(
     out: str | Path,
     network: str | None = None,
     settings: Iterable[str] = (),
+    images: Literal["auto", "memory", "cached", "streamed"] = "auto",
     device: str = "auto",
     processes: int = 1,
     nodes: int = 1,
@@ -63,7 +65,8 @@ def train_recipe(
     recipe, as `optim.lr=0.05`. A validation part, or else a test part, is measured after every epoch; where there are both, the test part
     once in the end. Only patience and a learning rate that falls on a plateau look at it, and insist on a validation part; without
     patience the last weights are the result. A checkpoint is written after every epoch and, if that is not 0, every `save_every` steps.
-    Images are kept in memory, at the size that the network sees.
+    `images` says how they are read: kept in memory or in one mapped file of the cache, both at the size that the network sees, or streamed,
+    decoded and cropped anew each time; "auto" streams where the recipe takes random crops of photos, and caches what is above a gigabyte.
 
     With several `processes` each runs the script that called this, once more from its beginning, and works on its part of every batch;
     on `nodes` machines the same command is given on each, as torchrun or Slurm do.
@@ -76,7 +79,7 @@ def train_recipe(
     import torch
 
     from convatlas.train.augment import standardised
-    from convatlas.train.images import some_of
+    from convatlas.train.images import digest, some_of
     from convatlas.train.loop import train
     from convatlas.train.losses import ensure_auxiliary
     from convatlas.train.optim import ensure_watched
@@ -100,8 +103,8 @@ def train_recipe(
     together = started(processes, kind, nodes=nodes, resting=found.rests)
     if together.rank:
         progress, say = silent, lambda message: None
-    parts = {split: _read(dataset, split, classes, config, progress, say) for split in dataset.splits}
-    images, held_out = parts.get("train") or parts["all"], parts.get(watched or "")
+    parts = {split: _read(dataset, split, classes, config, images, progress, say) for split in dataset.splits}
+    training, held_out = parts.get("train") or parts["all"], parts.get(watched or "")
     described = {
         "recipe": name,
         "network": found.network,
@@ -109,12 +112,13 @@ def train_recipe(
         "source": found.source,
         "config": asdict(config),
         "data": {
-            "images": len(images),
+            "images": len(training),
             "held_out": len(held_out) if held_out else 0,
             "classes": list(classes.names),
-            "sha256": _digest(tensor for read in (images, held_out) if read for tensor in (read.images, read.labels)),
+            "read": type(training).__name__,
+            "sha256": [part.sha256() for part in (training, held_out) if part],
         },
-        "weights": {"initial_sha256": _digest(model.state_dict().values())},
+        "weights": {"initial_sha256": digest(*model.state_dict().values())},
         "versions": {
             "convatlas": convatlas.__version__,
             "torch": torch.__version__,
@@ -125,11 +129,11 @@ def train_recipe(
         },
     }
     if found.prepare:  # after the digest, which may not depend on the last bits of what this computes from the images
-        found.prepare(model, standardised(some_of(images, PREPARED).float() / 255, config))
+        found.prepare(model, standardised(some_of(training, PREPARED).float() / 255, config))
     folder = Path(out).expanduser()
     with open_run(folder, described, say, together) as run, run.listening():
         history = train(
-            *(model, images, config),
+            *(model, training, config),
             held_out=held_out,
             part=watched,
             together=together,
@@ -149,16 +153,30 @@ def _read(
     split: str,
     classes: ClassMap,
     config: TrainConfig,
+    how: Literal["auto", "memory", "cached", "streamed"],
     progress: Progress,
     say: Callable[[str], None],
-) -> InMemory:
-    """A part's images, at the size that the network is shown. Files that cannot be read are named and left out."""
+) -> Images:
+    """A part's images. Files that cannot be read are named and left out; those that are streamed are an error once it is their turn."""
     import torch
 
-    from convatlas.train.images import InMemory
+    from convatlas.train import Cached, InMemory, Streamed
 
-    records, square = dataset.of(split), _square(config, training=split in ("train", "all"))
+    training = split in ("train", "all")
+    records, square = dataset.of(split), _square(config, training=training)
     classes.align(sorted({record.label for record in records}), partial=True)
+    truth = torch.from_numpy(classes.indices([record.label for record in records]).astype(np.int64))
+    if how == "auto":
+        photos = training and square.size >= PHOTOS and config.augment.scale != (1.0, 1.0)
+        large = len(records) * square.channels * square.size**2 > LARGE
+        how = "streamed" if photos else "cached" if large else "memory"
+    if how == "streamed" and training:
+        return Streamed(dataset, records, truth, square, augment=config.augment)
+    if how != "memory":
+        cached = Cached(dataset, records, truth, square, progress=progress, say=say)
+        for failure in cached.failures:
+            say(f"left out: {failure}")
+        return cached
     images = np.empty((len(records), square.channels, square.size, square.size), np.uint8)
     read: list[Record] = []
     for done, item in enumerate(examine(dataset, records, preprocessing=square), start=1):
@@ -185,18 +203,11 @@ def _square(config: TrainConfig, *, training: bool = False) -> Preprocessing:
     )
 
 
-def _digest(tensors: Iterable[Tensor]) -> str:
-    found = hashlib.sha256()
-    for tensor in tensors:
-        found.update(np.ascontiguousarray(tensor.numpy()).tobytes())
-    return found.hexdigest()
-
-
 def _reached(
     history: Sequence[Epoch],
     watched: str | None,
     config: TrainConfig,
-    parts: Mapping[str, InMemory],
+    parts: Mapping[str, Images],
     model: Any,
     together: Alone,
 ) -> dict[str, Any]:

@@ -6,18 +6,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from convatlas.train.cached import Cached
     from convatlas.train.config import Augment, Optim, TrainConfig
     from convatlas.train.images import Images, InMemory
     from convatlas.train.learner import Epoch
     from convatlas.train.loop import accuracy, train
+    from convatlas.train.streamed import Streamed
 
-__all__ = ["Augment", "Epoch", "Images", "InMemory", "Optim", "TrainConfig", "accuracy", "train"]
+__all__ = [
+    "Augment",
+    "Cached",
+    "Epoch",
+    "Images",
+    "InMemory",
+    "Optim",
+    "Streamed",
+    "TrainConfig",
+    "accuracy",
+    "train",
+]
 
 _HOMES = {
+    "cached": ("Cached",),
     "config": ("Augment", "Optim", "TrainConfig"),
     "images": ("Images", "InMemory"),
     "learner": ("Epoch",),
     "loop": ("accuracy", "train"),
+    "streamed": ("Streamed",),
 }
 
 

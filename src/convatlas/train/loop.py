@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,8 @@ def train(
     together = together or Alone()
     _ensure_trainable(model, images, config, together)
     ensure_watched(config, part if held_out else None)
+    if images.crops:  # what is read is cropped already
+        config = replace(config, augment=replace(config.augment, scale=(1.0, 1.0)))
     ensure_auxiliary(model, config)
     order = Order(images.labels, config, rank=together.rank, count=together.count)
     if config.sync_batchnorm and together.count > 1:
