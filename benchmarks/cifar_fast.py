@@ -154,7 +154,8 @@ def targets(base: Budget, fast: Sequence[Budget]) -> Iterator[tuple[str, str, st
     ends = [base.accuracy + sign * base.half_width for sign in (0, -1, 1)] if len(base.accuracies) > 1 else []
     needed = [flops_for(accuracy, ran) for accuracy in ends or [base.accuracy]]
     times = [base.flops / found if found else None for found in needed]
-    words = [f"{ratio:.1f}" if ratio else "more than was tried" for ratio in times]
+    most = max(base.flops / b.flops for b in ran)  # where the least budget is already better, it is no less than that
+    words = [("at least " * (ratio == most) + f"{ratio:.1f}") if ratio else "not reached" for ratio in times]
     measured = words[0] + (f" ({words[1]} and {words[2]} at the ends of its interval)" if words[1:] else "")
     for factor in (WANTED, STRETCH):
         yield target(
