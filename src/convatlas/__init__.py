@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from convatlas.jobs.fit import fit
     from convatlas.jobs.pack import pack
     from convatlas.jobs.result import EvaluateResult, FitResult
+    from convatlas.jobs.study import StudyResult, study
     from convatlas.jobs.train import TrainResult, train_recipe
     from convatlas.weights.load import create
     from convatlas.weights.source import weights_tags
@@ -54,6 +55,7 @@ _HOMES = {
     "convatlas.jobs.fit": ("fit",),
     "convatlas.jobs.pack": ("pack",),
     "convatlas.jobs.result": ("EvaluateResult", "FitResult"),
+    "convatlas.jobs.study": ("StudyResult", "study"),
     "convatlas.jobs.train": ("TrainResult", "train_recipe"),
     "convatlas.weights.load": ("create",),
     "convatlas.weights.source": ("weights_tags",),
@@ -73,6 +75,7 @@ __all__ = [
     "EvaluateResult",
     "FitResult",
     "Prediction",
+    "StudyResult",
     "TrainResult",
     "analyse",
     "card",
@@ -88,6 +91,7 @@ __all__ = [
     "pack",
     "prefix",
     "scan",
+    "study",
     "suffix",
     "taps",
     "train_recipe",

@@ -1,37 +1,109 @@
-"""The verb `study`: what the lecture and the papers claim, computed."""
+"""The verb `study`: what the lecture and the papers claim, computed or tried."""
 
 from __future__ import annotations
 
 import enum
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from convatlas.cli.output import progress_bars, put_json, table
+from convatlas.cli.output import progress_bars, put_json, say, table
 
 
 class Study(enum.StrEnum):
     lecture = "lecture"
+    degradation = "degradation"
+    identity = "identity"
+    very_deep = "very-deep"
+    filters = "filters"
+    inception = "inception"
+    auxiliary = "auxiliary"
+    activations = "activations"
+    ablations = "ablations"
+    ensemble = "ensemble"
+    two_processes = "two-processes"
 
 
 def study(
-    name: Annotated[Study, typer.Argument(help="lecture: every figure of the slides beside the same figure computed.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the page, the figures and the JSON go.")
+    name: Annotated[
+        Study,
+        typer.Argument(
+            help="lecture: every figure of the slides beside the same figure computed. The others are experiments, told in docs/studies.md."
+        ),
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="For what is trained: a folder (train/class/*, test/class/*), or a zip of one."),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the page, the chart and the JSON go.")
+    ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option("--runs", metavar="FOLDER", help="Where the trainings are, if not in --out; studies may share."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", metavar="N", min=1, help="Of each training.")] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", metavar="N", min=2, help="To train on, the first of each class.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", metavar="K", min=1, help="Trainings of each network.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="The full length, for a GPU, not that of an hour.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Train nothing; tell what the runs show, finished or not.")
+    ] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")] = False,
 ) -> None:
-    """Compute what the lecture claims, and write it as a page to teach from, with its figures as PNG and SVG."""
-    from convatlas.jobs.study import study_lecture
+    """Compute or try what the lecture claims, and write it as a page to teach from, with its charts as PNG and SVG.
 
-    with progress_bars() as progress:
-        result = study_lecture(out or Path(name.value), progress=progress)
+    Stopped by Ctrl-C or killed, the same command goes on where it was.
+    """
+    from convatlas.jobs.study import study as run_study
+    from convatlas.train.run import Stopped
+
+    try:
+        with progress_bars() as progress:
+            result = run_study(
+                name.value,
+                data,
+                out=out,
+                runs=runs,
+                epochs=epochs,
+                images=images,
+                seeds=seeds,
+                full=full,
+                partial=partial,
+                device=device,
+                progress=progress,
+                say=lambda message: say(f"note: {message}"),
+            )
+    except Stopped as stopped:
+        say(f"{stopped}; repeat the command to go on")
+        raise typer.Exit(130) from None
     if json:
         put_json(result.json)
-    else:
+    elif name is Study.lecture:
         print(lecture_text(result.json))
         print(f"\npage:    {result.folder / 'lecture.html'}\nfigures: {result.folder / 'figures'}")
+    else:
+        print(study_text(result.json))
+        print(f"\npage:  {result.folder / 'study.html'}\nchart: {result.folder / 'chart.png'}")
+
+
+def study_text(result: dict[str, Any]) -> str:
+    """The paragraph, whether it is shortened, and the table."""
+    from convatlas.report.study_page import shown
+
+    columns = result["columns"]
+    rows = [[shown(cell, column["kind"]) for cell, column in zip(row, columns, strict=True)] for row in result["rows"]]
+    right = [i for i, column in enumerate(columns) if column["kind"] != "text"]
+    told = [result["title"], result["paragraph"]]
+    if result["shortened"]:
+        told.append(f"Shortened. {result['shortened']}")
+    told = [textwrap.fill(part, 110) for part in told]
+    return "\n\n".join([*told, table([column["name"] for column in columns], rows, right=right)])
 
 
 def lecture_text(result: dict[str, Any]) -> str:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-from dataclasses import dataclass
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import convatlas
 from convatlas.bundle.folder import ensure_replaceable, whole_folder
-from convatlas.jobs.images import Progress, silent
+from convatlas.errors import ConvAtlasError
+from convatlas.jobs.images import Progress, resolve_device, silent
+from convatlas.jobs.study_images import study_images
+from convatlas.studies.plans import Length, Plan, plan_of
+
+if TYPE_CHECKING:
+    from convatlas.studies.finding import Finding
 
 # The networks of each section of the lecture that are drawn whole
 DIAGRAMS = (
@@ -56,3 +65,144 @@ def study_lecture(out: str | Path = "lecture", *, progress: Progress = silent) -
         render_lecture(new)
         save_lecture_figures(new, progress)
     return StudyResult(folder=folder, json=found)
+
+
+def study(
+    name: str,
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    runs: str | Path | None = None,
+    epochs: int | None = None,
+    images: int | None = None,
+    seeds: int | None = None,
+    full: bool = False,
+    partial: bool = False,
+    device: str = "auto",
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda message: None,
+) -> StudyResult:
+    """One of the lecture's experiments (`studies.plans.PLANS` lists them), or `lecture` itself, into the folder `out`, by default its name.
+
+    `data` is a folder or zip with train/class/* and test/class/*. `out` gets study.json, study.html, chart.png and chart.svg; what is
+    trained is a run in `out`/runs, or in `runs`, where several studies may share what they have in common. Called again it goes on where it
+    was, and trains nothing that is there. The usual length takes two cores about an hour; `full` is the paper's, for a GPU; `epochs`,
+    `images` and `seeds` change either. With `partial` nothing is trained: what is there is told, finished or not.
+
+    Raises `ConvAtlasError` for what cannot be studied, `train.run.Stopped` after Ctrl-C or SIGTERM, when the run has saved where it is.
+    """
+    if name == "lecture":
+        return study_lecture(out or name, progress=progress)
+    plan = plan_of(name)
+    folder = Path(out or name).expanduser()
+    length = _length(name, plan, full, epochs, images, seeds)
+    _ensure_ours(folder, name)
+    if plan.usual and data is None:
+        raise ConvAtlasError(
+            f"the study {name} trains on images;", remedy=f"give a folder: `convatlas study {name} cifar10`."
+        )
+    kind = resolve_device(device)
+    find = importlib.import_module(f"convatlas.studies.{plan.module}").find
+    finding: Finding
+    if length and data is not None:
+        from convatlas.studies.laboratory import Laboratory
+
+        training, held_out, classes = study_images(data, length.images, progress=progress)
+        length = replace(length, images=len(training))
+        laboratory = Laboratory(
+            runs=Path(runs).expanduser() if runs else folder / "runs",
+            training=training,
+            held_out=held_out,
+            classes=classes,
+            length=length,
+            partial=partial,
+            device=kind,
+            progress=progress,
+            say=say,
+        )
+        finding = find(laboratory)
+    else:
+        finding = find(progress)
+    found = {
+        **finding.to_json(),
+        "schema": "convatlas.study/1",
+        "study": name,
+        "version": convatlas.__version__,
+        "question": plan.question,
+        "shortened": " ".join(part for part in (_shortened(length, plan.full), finding.shortened) if part),
+        "length": asdict(length) if length else None,
+        "full": asdict(plan.full) if plan.full else None,
+        "command": _command(name, data, length, partial),
+    }
+    _write(folder, found)
+    return StudyResult(folder=folder, json=found)
+
+
+def _length(
+    name: str, plan: Plan, full: bool, epochs: int | None, images: int | None, seeds: int | None
+) -> Length | None:
+    given = {"epochs": epochs, "images": images, "seeds": seeds}
+    changed = {key: value for key, value in given.items() if value is not None}
+    length = plan.full if full else plan.usual
+    if length is None:
+        if changed or full:
+            raise ConvAtlasError(
+                f"the study {name} trains on no images;", remedy="leave out --epochs, --images, --seeds and --full."
+            )
+        return None
+    for key, value in changed.items():
+        if value < 1:
+            raise ConvAtlasError(f"{key} is {value};", remedy="give a number from 1.")
+    return replace(length, **changed)
+
+
+def _shortened(length: Length | None, full: Length | None) -> str:
+    """By what the study is shorter than its full length; nothing where it is not."""
+    if not length or not full:
+        return ""
+    less = [key for key, value in asdict(length).items() if value < asdict(full)[key]]
+    return f"This is {length}, where the full length is {full}: with more, other things may come out." if less else ""
+
+
+def _command(name: str, data: str | Path | None, length: Length | None, partial: bool) -> str:
+    words = ["convatlas", "study", name, *([str(data)] if data is not None and length else [])]
+    if length:
+        words += [f"--epochs={length.epochs}", f"--images={length.images}", f"--seeds={length.seeds}"]
+    return shlex.join([*words, *(["--partial"] if partial else [])])
+
+
+def _ensure_ours(folder: Path, name: str) -> None:
+    """Raises `ConvAtlasError` where `folder` is a file, or holds another study or something else, which it would be a pity to mix with."""
+    ours = {"runs", "study.json", "study.html", "chart.png", "chart.svg"}
+    if folder.exists() and not folder.is_dir():
+        raise ConvAtlasError(f"{folder} is a file.", remedy="Give another folder with --out.")
+    there = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    foreign = sorted(there - ours)
+    if foreign:
+        raise ConvAtlasError(
+            f"{folder} holds {foreign[0]!r}{' and more' if foreign[1:] else ''}, which is no part of a study.",
+            remedy="Give another folder with --out.",
+        )
+    if "study.json" in there:
+        from convatlas.report.study_page import read_study
+
+        other = read_study(folder)["study"]
+        if other != name:
+            raise ConvAtlasError(
+                f"{folder} holds the study {other}.",
+                remedy="Give another folder with --out; with --runs both use the same trainings.",
+            )
+
+
+def _write(folder: Path, found: dict[str, Any]) -> None:
+    from convatlas.report.page import replaced
+    from convatlas.report.study_page import render_study
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        replaced(folder / "study.json", json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        render_study(folder)
+    except OSError as error:
+        raise ConvAtlasError(
+            f"{folder}: cannot be written ({error}).", remedy="Give another folder with --out."
+        ) from error

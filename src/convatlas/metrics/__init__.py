@@ -19,6 +19,7 @@ from convatlas.metrics.confusion import (
     per_class,
 )
 from convatlas.metrics.intervals import wilson
+from convatlas.metrics.over_seeds import over_seeds
 from convatlas.metrics.paired import paired_interval
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "expected_calibration_error",
     "fit_temperature",
     "log_loss",
+    "over_seeds",
     "paired_interval",
     "per_class",
     "reliability",

@@ -63,3 +63,8 @@ def save(
                 path.write_bytes(vl_convert.vegalite_to_png(on_white, scale=2))
             paths.append(path)
     return tuple(paths)
+
+
+def style() -> dict[str, Any]:
+    """The look that all charts share: fonts, colours and axes, for a specification that is written by hand."""
+    return _structures()["interval"]["config"]

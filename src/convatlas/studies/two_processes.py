@@ -1,8 +1,8 @@
 """AlexNet trained as it was, by two processes with half of the maps each, beside the same network in one.
 
-Before CONV3 and the three fully connected layers each process shows the other its maps or units; on the way back it gets the gradient
-that the other found for them. Nothing else goes between them: response normalisation stays within a half, as on the two GPUs of the paper,
-where a network on one device normalises across the cut between the halves. So it is compared with that network cut there too.
+Before CONV3 and the three fully connected layers each process shows the other its maps or units; on the way back it gets the gradient that
+the other found for them. Nothing else goes between them: response normalisation stays within a half, as on the two GPUs of the paper
+(section 3.5), where a network on one device normalises across the cut between the halves. So it is compared with that network cut there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import copy
 import os
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
 
 from convatlas import zoo
@@ -74,7 +75,7 @@ def two_processes(
         save_file({**before, "x": x, "labels": labels}, Path(folder, "given.safetensors"))
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
-        torch.multiprocessing.spawn(_process, (folder, port, steps), nprocs=2)
+        spawn(_process, (folder, port, steps), nprocs=2)
         told = [load_file(Path(folder, f"{rank}.safetensors")) for rank in (0, 1)]
     after = dict(whole.named_parameters())
     weight = gradient = 0.0
@@ -123,7 +124,7 @@ class _Apart(nn.Module):
         return torch.cat([self.norm(half) for half in x.chunk(2, 1)], 1)
 
 
-def half_of(whole: dict[str, Tensor], rank: int) -> dict[str, Tensor]:
+def half_of(whole: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
     """The parameters of one half: its rows of each layer, and where it reads both halves, its own inputs first."""
     found: dict[str, Tensor] = {}
     for layer, (path, both) in _LAYERS.items():

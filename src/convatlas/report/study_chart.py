@@ -1,0 +1,156 @@
+"""The chart of a study: lines with their range, or a dot with its interval a row, in one panel or several; from study.json alone.
+
+Which lines there are and what is along the axes differs from study to study, so the specification is made from the rows. Panels stand
+beside each other on a desk and one below the other on a telephone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convatlas.report.draw import style
+from convatlas.report.palette import LIGHT
+from convatlas.report.rows import WIDE
+
+_COLOURS = [LIGHT[name] for name in ("accent", "wrong", "solve", "dense", "report", "gated", "second")]
+_PERCENT = "format(100 * datum.value, '~g') + ' %'"
+_LONGEST = 26  # characters of a label that stands before its dot; longer ones are broken
+
+
+def drawing(chart: dict[str, Any], *, width: int = WIDE) -> dict[str, Any]:
+    """The Vega-Lite specification of a study's chart, `width` CSS pixels wide."""
+    panels = list(dict.fromkeys(row["panel"] for row in chart["rows"]))
+    beside = chart["kind"] == "lines" and width >= WIDE
+    each = (width - 110) // len(panels) - 40 if beside else width - 90
+    make = _lines if chart["kind"] == "lines" else _dots
+    drawn = [make(chart, panel, each, first=not i, beside=beside) for i, panel in enumerate(panels)]
+    colours = "shared" if chart["kind"] == "lines" else "independent"
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.4.1.json",
+        "background": "transparent",
+        "padding": {"left": 6, "top": 4, "bottom": 4, "right": 14},
+        "data": {"values": chart["rows"]},
+        "config": {**style(), "title": {"fontSize": 14, "anchor": "start", "color": LIGHT["ink"], "fontWeight": 600}},
+        ("hconcat" if beside else "vconcat"): drawn,
+        "resolve": {"scale": {"color": colours, "strokeDash": "shared"}},
+        "spacing": 28,
+    }
+
+
+def _lines(chart: dict[str, Any], panel: str, width: int, *, first: bool, beside: bool) -> dict[str, Any]:
+    names = list(dict.fromkeys(row["line"] for row in chart["rows"]))
+    dashes = list(dict.fromkeys(row["dashed"] for row in chart["rows"] if row.get("dashed")))
+    colour: dict[str, Any] = {
+        "field": "line",
+        "type": "nominal",
+        "sort": None,
+        "title": None,
+        "scale": {"domain": names, "range": _COLOURS[: len(names)]},
+        "legend": {"direction": "horizontal", "columns": 2, "symbolSize": 90, "symbolOpacity": 1},
+    }
+    ys: dict[str, Any] = {"axis": {"labelExpr": _PERCENT} if chart["percent"] else {"format": "~g"}} | {
+        "title": chart["y"] if first or not beside else None,
+        "scale": {"type": "log" if chart["logarithmic"] else "linear", "zero": False},
+    }
+    ys["axis"] |= {"grid": True, "tickCount": 6}
+    if chart["percent"]:  # then panels are of the same quantity, and are to be compared
+        bounds = [row[end] for row in chart["rows"] for end in ("y", "low", "high") if row.get(end) is not None]
+        ys["scale"]["domain"] = [min(bounds), max(bounds)]
+    encoding: dict[str, Any] = {
+        "x": {"field": "x", "type": "quantitative", "title": chart["x"], "scale": {"zero": False, "nice": False}},
+        "color": colour,
+    }
+    encoding["x"]["axis"] = {"grid": False, "tickMinStep": 1, "tickCount": 6, "format": "~g"}
+    line: dict[str, Any] = {"y": {"field": "y", "type": "quantitative", **ys}}
+    if dashes:
+        line["strokeDash"] = {
+            "field": "dashed",
+            "type": "nominal",
+            "sort": None,
+            "title": None,
+            "scale": {"domain": dashes, "range": [[5, 4], [1, 0], [2, 2]][: len(dashes)]},
+            "legend": {"symbolType": "stroke", "symbolSize": 700, "symbolStrokeColor": LIGHT["muted"], "direction": "horizontal"},
+        }  # fmt: skip
+    band: dict[str, Any] = {
+        "y": {"field": "low", "type": "quantitative", **ys},
+        "y2": {"field": "high"},
+        "detail": {"field": "dashed"},
+    }
+    return {
+        "title": panel,
+        "width": width,
+        "height": 300,
+        "transform": [{"filter": {"field": "panel", "equal": panel}}],
+        "encoding": encoding,
+        "layer": [
+            {
+                "transform": [{"filter": "isValid(datum.low) && datum.low < datum.high"}],
+                "mark": {"type": "area", "opacity": 0.16},
+                "encoding": band,
+            },
+            {"mark": {"type": "line", "strokeWidth": 2.2}, "encoding": line},
+            {"mark": {"type": "point", "filled": True, "size": 14, "opacity": 1}, "encoding": {"y": line["y"]}},
+        ],
+    }
+
+
+def _dots(chart: dict[str, Any], panel: str, width: int, *, first: bool, beside: bool) -> dict[str, Any]:
+    narrow = width < WIDE // 2
+    axis = {"grid": True, "tickCount": 4 if narrow else 6}
+    axis |= {"labelExpr": _PERCENT} if chart["percent"] else {"format": "~s"}
+    x = {
+        "field": "x",
+        "type": "quantitative",
+        "title": chart["x"],
+        "axis": axis,
+        "scale": {"zero": False, "padding": 14, "type": "log" if chart["logarithmic"] else "linear"},
+    }
+    label = {
+        "field": "label",
+        "type": "nominal",
+        "sort": None,
+        "title": None,
+        "axis": {
+            "domain": False,
+            "ticks": False,
+            "labelLimit": 130 if narrow else 260,
+            "labelExpr": _broken(chart, panel) if narrow else "datum.label",
+        },
+    }
+    zero = [
+        {
+            "transform": [{"filter": "isValid(datum.zero)"}, {"aggregate": [{"op": "min", "field": "zero", "as": "zero"}]}],
+            "mark": {"type": "rule", "strokeDash": [5, 4], "color": LIGHT["second"]},
+            "encoding": {"x": {"field": "zero", "type": "quantitative"}},
+        }
+    ]  # fmt: skip
+    return {
+        "title": panel,
+        "width": width - (140 if narrow else 280),
+        "height": {"step": 40},
+        "transform": [{"filter": {"field": "panel", "equal": panel}}],
+        "layer": [
+            *(zero if any(row.get("zero") is not None for row in chart["rows"] if row["panel"] == panel) else []),
+            {
+                "transform": [{"filter": "isValid(datum.low)"}],
+                "mark": {"type": "rule", "size": 8, "color": LIGHT["accent"], "opacity": 0.3, "strokeCap": "round"},
+                "encoding": {"y": label, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1, "color": LIGHT["accent"]},
+                "encoding": {"y": label, "x": x},
+            },
+        ],
+    }
+
+
+def _broken(chart: dict[str, Any], panel: str) -> str:
+    """A Vega expression that breaks the panel's long labels in two."""
+    labels = dict.fromkeys(row["label"] for row in chart["rows"] if row["panel"] == panel)
+    told = "datum.label"
+    for label in labels:
+        if len(label) > _LONGEST // 2 and " " in label:
+            gaps = [i for i, letter in enumerate(label) if letter == " "]
+            at = min(gaps, key=lambda gap: abs(gap - len(label) / 2))
+            told = f"datum.label === {label!r} ? [{label[:at]!r}, {label[at + 1 :]!r}] : {told}"
+    return told
