@@ -44,7 +44,8 @@ def test_the_run_says_what_decides_it(trained: convatlas.TrainResult) -> None:
     run = json.loads((trained.folder / "run.json").read_text())
     assert (run["schema"], run["recipe"], run["config"]["epochs"]) == ("convatlas.run/1", RECIPE, 2)
     assert run["data"]["images"] == 6 * len(CLASSES) and run["data"]["held_out"] == 5 * len(CLASSES)
-    assert len(run["data"]["sha256"]) == len(run["weights"]["initial_sha256"]) == 64
+    assert [len(sha256) for sha256 in (*run["data"]["sha256"], run["weights"]["initial_sha256"])] == [64] * 3
+    assert run["data"]["read"] == "InMemory" and run["versions"]["processes"] == 1
     result = json.loads((trained.folder / "result.json").read_text())
     assert result == json.loads(json.dumps(trained.json)) and result["schema"] == "convatlas.train/1"
     low, high = result["accuracy_interval"]
@@ -188,3 +189,60 @@ def test_terminated_it_leaves_and_goes_on(photos: Path, tmp_path: Path) -> None:
     assert json.loads(finished) == json.loads(alone)
     weights = [(tmp_path / out / "model/model.safetensors").read_bytes() for out in ("run", "alone")]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("images", ["memory", "cached", "streamed"])
+def test_however_images_are_read_the_result_is_the_same(
+    photos: Path, trained: convatlas.TrainResult, tmp_path: Path, images: Literal["memory", "cached", "streamed"]
+) -> None:
+    """Without random crops, which a stream takes from the whole photo."""
+    result = convatlas.train_recipe(RECIPE, photos, out=tmp_path / "run", settings=QUICK, images=images)
+    read = {"memory": "InMemory", "cached": "Cached", "streamed": "Streamed"}[images]
+    assert result.json["data"]["read"] == read
+    assert result.json["loss"] == pytest.approx(trained.json["loss"], rel=1e-4)
+    tensors = [load_file(each.model / "model.safetensors") for each in (result, trained)]
+    assert all(torch.allclose(tensors[0][key], x, rtol=1e-3, atol=1e-3) for key, x in tensors[1].items())
+
+
+def test_photos_that_are_cropped_are_streamed(photos: Path, tmp_path: Path) -> None:
+    settings = ["epochs=1", "batch_size=4", "image_size=96", "augment.scale=0.3,1.0", "augment.pad=0"]
+    result = convatlas.train_recipe(RECIPE, photos, out=tmp_path / "run", settings=settings)
+    assert result.json["data"]["read"] == "Streamed"
+
+
+def test_the_page_of_a_run_has_its_curves_and_its_result(trained: convatlas.TrainResult, tmp_path: Path) -> None:
+    text = (trained.folder / "report.html").read_text(encoding="utf-8")
+    assert text.count("<svg") == 6 and "http-equiv" not in text  # three charts, for a desk and for a telephone
+    assert trained.json["protocol"] in text and "2 of 2 epochs" in text
+    for file in ("run.json", "metrics.jsonl"):
+        shutil.copy(trained.folder / file, tmp_path)
+    going_on = render_run(tmp_path).read_text(encoding="utf-8")
+    assert 'http-equiv="refresh"' in going_on and trained.json["protocol"] not in going_on
+    (tmp_path / "metrics.jsonl").write_text("")
+    assert "No epoch is done yet" in render_run(tmp_path).read_text(encoding="utf-8")
+
+
+def test_a_folder_that_is_no_run_has_no_page(tmp_path: Path) -> None:
+    with pytest.raises(ConvAtlasError, match=r"is no run that can be read.*--out"):
+        render_run(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(ConvAtlasError, match="is not of the schema"):
+        render_run(tmp_path)
+
+
+def test_learning_rates_are_tried_without_a_run(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["train", RECIPE, str(photos), "--set", "batch_size=4", "--lr-find"]
+    told = CliRunner().invoke(app, [*words, "--json"])
+    assert told.exit_code == 0, told.output
+    found = json.loads(told.stdout)
+    assert found["network"] == RECIPE and found["rates"][0] == pytest.approx(1e-6)
+    shown = CliRunner().invoke(app, words).stdout
+    assert f"try --set optim.lr={found['suggestion']:.2g}" in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_needs_a_folder(photos: Path) -> None:
+    told = CliRunner().invoke(app, ["train", RECIPE, str(photos)])
+    assert told.exit_code == 2 and "--out" in told.output

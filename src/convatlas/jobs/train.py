@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
     from convatlas.train.processes import Alone
     from convatlas.train.recipes.recipe import Recipe
     from convatlas.train.run import Run
+    from convatlas.zoo import ConvNet
 
 SCHEMA = "convatlas.train/1"
 PHOTOS = (
     96  # pixels of the network's images from which random crops are taken from the whole photo, not from one made small
 )
 LARGE = 1 << 30  # bytes of images that memory should not hold
+REPORT_SECONDS = 10  # at least, between two writings of a run's page
 PREPARED = 5000  # training images, evenly spread, that a recipe may set weights from
 
 
@@ -60,8 +63,8 @@ def train_recipe(
 ) -> TrainResult:
     """Trains the network of the recipe `name` on the training images at `data` (a folder, zip or CSV, as for `fit`), from scratch.
 
-    `out` is the run: run.json, metrics.jsonl, checkpoints/ and, when it is done, result.json and model/. Called again with the same
-    arguments it goes on where it was; with others it is refused. `network` is another one that the recipe is for. `settings` change the
+    `out` is the run: run.json, metrics.jsonl, checkpoints/, report.html with its curves and, when it is done, result.json and model/.
+    Called again with the same arguments it goes on where it was; with others it is refused. `network` is another one that the recipe is for. `settings` change the
     recipe, as `optim.lr=0.05`. A validation part, or else a test part, is measured after every epoch; where there are both, the test part
     once in the end. Only patience and a learning rate that falls on a plateau look at it, and insist on a validation part; without
     patience the last weights are the result. A checkpoint is written after every epoch and, if that is not 0, every `save_every` steps.
@@ -81,25 +84,15 @@ def train_recipe(
     from convatlas.train.augment import standardised
     from convatlas.train.images import digest, some_of
     from convatlas.train.loop import train
-    from convatlas.train.losses import ensure_auxiliary
     from convatlas.train.optim import ensure_watched
-    from convatlas.train.overrides import overridden
     from convatlas.train.processes import led
     from convatlas.train.processes import processes as started
-    from convatlas.train.recipes import recipe
     from convatlas.train.run import open_run
 
-    found = recipe(name, network)
-    found = replace(found, config=overridden(found.config, settings))
-    config, dataset = found.config, scan(data)
+    found, dataset, classes, model = _begun(name, network, settings, data)
+    config = found.config
     watched = next((split for split in ("val", "test") if split in dataset.splits), None)
     ensure_watched(config, watched)
-    classes = ClassMap(dataset.classes)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = found.build(num_classes=len(classes.names), in_channels=len(config.mean))
-    ensure_auxiliary(model, config)
-
     together = started(processes, kind, nodes=nodes, resting=found.rests)
     if together.rank:
         progress, say = silent, lambda message: None
@@ -140,12 +133,60 @@ def train_recipe(
             run=run,
             save_every=save_every,
             progress=lambda done, steps: progress("train", done, steps),
+            log=_drawing(run.folder) if together.rank == 0 else lambda epoch: None,
             say=say,
         )
         reached = _reached(history, watched, config, parts, model, together)
         result = {"schema": SCHEMA, **described, "epochs": len(history), "loss": history[-1].loss, **reached}
         led(together, lambda: _write(run, model, found, classes, result))
     return TrainResult(folder=folder, model=folder / "model", json=result)
+
+
+def find_lr(
+    name: str,
+    data: str | Path,
+    *,
+    network: str | None = None,
+    settings: Iterable[str] = (),
+    images: Literal["auto", "memory", "cached", "streamed"] = "auto",
+    device: str = "auto",
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """The learning rate range test of a recipe on the training images at `data`, as `convatlas.train.lr_find` makes it; nothing is
+    written. Arguments as for `train_recipe`. The answer is plain data: rates, losses, and the rate to try."""
+    kind = resolve_device(device)
+    from convatlas.train.augment import standardised
+    from convatlas.train.images import some_of
+    from convatlas.train.lr_find import lr_find
+
+    found, dataset, classes, model = _begun(name, network, settings, data)
+    split = "train" if "train" in dataset.splits else "all"
+    training = _read(dataset, split, classes, found.config, images, progress, say)
+    if found.prepare:
+        found.prepare(model, standardised(some_of(training, PREPARED).float() / 255, found.config))
+    return {"recipe": name, "network": found.network, **lr_find(model, training, found.config, device=kind).to_json()}
+
+
+def _begun(
+    name: str, network: str | None, settings: Iterable[str], data: str | Path
+) -> tuple[Recipe, Dataset, ClassMap, ConvNet]:
+    """The recipe with its settings, the data listed, and the network with its first weights."""
+    import torch
+
+    from convatlas.train.losses import ensure_auxiliary
+    from convatlas.train.overrides import overridden
+    from convatlas.train.recipes import recipe
+
+    found = recipe(name, network)
+    found = replace(found, config=overridden(found.config, settings))
+    dataset = scan(data)
+    classes = ClassMap(dataset.classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(found.config.seed)
+        model = found.build(num_classes=len(classes.names), in_channels=len(found.config.mean))
+    ensure_auxiliary(model, found.config)
+    return found, dataset, classes, model
 
 
 def _read(
@@ -203,6 +244,21 @@ def _square(config: TrainConfig, *, training: bool = False) -> Preprocessing:
     )
 
 
+def _drawing(folder: Path) -> Callable[[Epoch], None]:
+    """Writes the page of the run after an epoch, unless that was a moment ago: drawing it takes a tenth of a second."""
+    from convatlas.report.run_page import render_run
+
+    written = -REPORT_SECONDS
+
+    def write(epoch: Epoch) -> None:
+        nonlocal written
+        if time.monotonic() - written >= REPORT_SECONDS:
+            render_run(folder)
+            written = time.monotonic()
+
+    return write
+
+
 def _reached(
     history: Sequence[Epoch],
     watched: str | None,
@@ -237,6 +293,7 @@ def _reached(
 
 def _write(run: Run, model: Any, recipe: Recipe, classes: ClassMap, result: dict[str, Any]) -> None:
     """The result, and the model folder; where patience chose an epoch, the last one's too."""
+    from convatlas.report.run_page import render_run
     from convatlas.train.checkpoint import newest, write_whole
     from convatlas.train.learner import last_result
 
@@ -249,6 +306,7 @@ def _write(run: Run, model: Any, recipe: Recipe, classes: ClassMap, result: dict
         with whole_folder(run.folder / "last") as place:
             _save_model(place, model, recipe, classes, {**result, **unknown})
     write_whole(run.folder / "result.json", json.dumps(result, indent=1).encode() + b"\n")
+    render_run(run.folder)
 
 
 def _save_model(place: Path, model: Any, recipe: Recipe, classes: ClassMap, result: dict[str, Any]) -> None:

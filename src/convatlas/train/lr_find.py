@@ -121,8 +121,9 @@ def told(rates: list[float], losses: list[float], *, exploded: bool) -> LrFind:
             "the loss is not finite at the lowest rate, before any step; is a weight or an image already NaN?"
         )
     least = min(range(len(losses)), key=losses.__getitem__)
-    slopes = [losses[i + 1] - losses[i] for i in range(least)]
-    fastest = min(range(len(slopes)), key=slopes.__getitem__) if slopes else 0
+    begin = min(least, len(losses) // 10)  # the first averages are of a batch or two, and say nothing
+    slopes = {i: losses[i + 1] - losses[i] for i in range(begin, least)}
+    fastest = min(slopes, key=slopes.__getitem__, default=0)
     falls = bool(slopes) and slopes[fastest] < 0
     return LrFind(
         rates=tuple(rates),
