@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from convatlas import cache
@@ -152,8 +153,6 @@ def test_a_stream_shows_the_crop_it_says(photos: Path) -> None:
     draws = np.random.Generator(np.random.PCG64(3)).random((COUNT, streamed.TRIES, 4))
     (found,) = source.batches([(torch.arange(COUNT), 3)])
     for place, record in enumerate(dataset.records):
-        from PIL import ImageOps
-
         image = ImageOps.exif_transpose(Image.open(dataset.locate(record))).convert("RGB")
         crop = image.crop(random_box(*image.size, draws[place], CROPS)).resize((16, 16), Image.Resampling.BILINEAR)
         differences = np.abs(found[place].permute(1, 2, 0).numpy().astype(int) - np.asarray(crop))
@@ -282,13 +281,18 @@ def test_bad_arguments(photos: Path) -> None:
     for source in (Streamed, Cached):
         with pytest.raises(ValueError, match="14 records with 13 labels"):
             source(dataset, dataset.records, labels_of(dataset)[1:], SQUARE)
-    for threads in ({"workers": 0}, {"ahead": 0}):
+    for workers, ahead in ((0, 1), (1, 0)):
         with pytest.raises(ValueError, match="at least 1"):
-            stream(photos, **threads)
+            stream(photos, workers=workers, ahead=ahead)
     images, labels = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
-    for args in ((images.float(), labels), (images[0], labels), (images, labels[1:]), (images, labels, ["a"])):
-        with pytest.raises(ValueError, match=r"images"):
-            InMemory(*args)
+    for pixels, truth, names in (
+        (images.float(), labels, []),
+        (images[0], labels, []),
+        (images, labels[1:], []),
+        (images, labels, ["a"]),
+    ):
+        with pytest.raises(ValueError, match="images"):
+            InMemory(pixels, truth, names)
 
 
 def test_names_are_found_out_when_asked_for(photos: Path) -> None:
@@ -388,8 +392,7 @@ class TestCached:
             said: list[str] = []
             assert cached(photos, said=said).path == path
             assert path.read_bytes() == sound
-            assert said and str(path) in said[0]
-            assert "damaged" in said[0]
+            assert said[0].startswith(f"{path} is damaged")
 
     @pytest.mark.skipif(sys.platform == "win32", reason="kills a forked child")
     def test_a_killed_build_leaves_nothing_half(self, photos: Path) -> None:
@@ -434,7 +437,7 @@ class TestCached:
             cached(photos)
         assert "CONVATLAS_CACHE_LIMIT" in caught.value.remedy
         monkeypatch.delenv("CONVATLAS_CACHE_LIMIT")
-        monkeypatch.setattr("shutil.disk_usage", lambda path: os.terminal_size((0, 0)) and type("", (), {"free": 5})())
+        monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=5))
         with pytest.raises(ConvAtlasError, match="are free"):
             cached(photos)
 
