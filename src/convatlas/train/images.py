@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Wanted = Iterable[
-    tuple[Tensor, int]
-]  # the indices (b,) int64 of a batch's images, and the seed of what is random in it
+# For each batch the indices (b,) int64 of its images, on the CPU, and the seed of what is random in it.
+Wanted = Iterable[tuple[Tensor, int]]
 
 
 class Images(Protocol):
