@@ -150,6 +150,8 @@ def _length(
                 f"the study {name} trains on no images;", remedy="leave out --epochs, --images, --seeds and --full."
             )
         return None
+    if plan.full and plan.full.seeds == 1 and (seeds or 1) > 1:
+        raise ConvAtlasError(f"the study {name} trains each network once;", remedy="leave out --seeds.")
     for key, value in changed.items():
         if value < 1:
             raise ConvAtlasError(f"{key} is {value};", remedy="give a number from 1.")

@@ -74,4 +74,4 @@ def _number(value: float | None, kind: str) -> str:
         return f"{100 * value:+.1f}"
     if kind == "bytes":
         return f"{value / 1e6:,.1f}{words.THIN}MB" if value >= 1e6 else f"{value / 1e3:,.1f}{words.THIN}kB"
-    return f"{value:,.0f}" if kind == "count" else words.three(value) if abs(value) >= 0.01 else f"{value:.1e}"
+    return f"{value:,.0f}" if kind == "count" else words.three(value) if abs(value) >= 0.01 else f"{value:.3g}"

@@ -13,7 +13,19 @@ from statistics import fmean
 from torch import nn
 
 from convatlas.errors import ConvAtlasError
-from convatlas.studies.finding import Cell, Chart, Column, Finding, by_seed, by_seed_ratio, percent, points, times
+from convatlas.studies.finding import (
+    DIFFERENCE,
+    SHARE,
+    Cell,
+    Chart,
+    Column,
+    Finding,
+    by_seed,
+    by_seed_ratio,
+    percent,
+    points,
+    times,
+)
 from convatlas.studies.laboratory import Laboratory, Trained, Training, error_curve
 from convatlas.studies.small_nets import four_layers
 from convatlas.studies.variants import Variant, config_of
@@ -25,15 +37,15 @@ GOAL = 0.25  # training error
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
-    """One activation at its best rate: the training error after each epoch, a curve a seed."""
+    """One activation at its best rate: the training error after each epoch, a curve for each seed."""
 
     rate: float
-    curves: tuple[list[float], ...]
+    curves: dict[int, list[float]]
 
     @property
-    def epochs(self) -> list[float | None]:
-        """To the goal, a number a seed; None where it was not reached."""
-        return [reached(curve) for curve in self.curves]
+    def epochs(self) -> dict[int, float | None]:
+        """To the goal, by seed; None where it was not reached."""
+        return {seed: reached(curve) for seed, curve in self.curves.items()}
 
 
 def find(laboratory: Laboratory) -> Finding:
@@ -52,8 +64,8 @@ def find(laboratory: Laboratory) -> Finding:
         best = min(rates, key=lambda rate: (reached(curves[rate]) or float("inf"), curves[rate][-1]))
         seeds = range(1, laboratory.length.seeds)
         others = laboratory.trained([training_of(laboratory, name, best, seed) for seed in seeds])
-        more = [error_curve(run, "top1") for run in others if _whole(run, laboratory)]
-        learned[name] = Learned(rate=best, curves=(curves[best], *more))
+        more = {run.seed: error_curve(run, "top1") for run in others if _whole(run, laboratory)}
+        learned[name] = Learned(rate=best, curves={0: curves[best], **more})
     return judged(learned, laboratory)
 
 
@@ -89,9 +101,18 @@ def judged(learned: dict[str, Learned], laboratory: Laboratory) -> Finding:
     """What the curves show."""
     rows: list[list[Cell]] = []
     for name, found in learned.items():
-        known = [epochs for epochs in found.epochs if epochs is not None]
+        known = [epochs for epochs in found.epochs.values() if epochs is not None]
         until = by_seed(known) if len(known) == len(found.epochs) else None
-        rows.append([name, found.rate, len(found.curves), len(known), until, by_seed([c[-1] for c in found.curves])])
+        rows.append(
+            [
+                name,
+                found.rate,
+                len(found.curves),
+                len(known),
+                until,
+                by_seed([curve[-1] for curve in found.curves.values()], within=SHARE),
+            ]
+        )
     return Finding(
         title="Rectifiers and tanh",
         protocol=(
@@ -126,8 +147,8 @@ def judged(learned: dict[str, Learned], laboratory: Laboratory) -> Finding:
                     "high": max(at),
                 }
                 for name, found in learned.items()
-                for epoch in range(min(map(len, found.curves)))
-                for at in [[curve[epoch] for curve in found.curves]]
+                for epoch in range(min(map(len, found.curves.values())))
+                for at in [[curve[epoch] for curve in found.curves.values()]]
             ],
         ),
         paragraph=told(learned, laboratory.length.epochs),
@@ -143,7 +164,8 @@ def told(learned: dict[str, Learned], length: int) -> str:
     relu, tanh = learned["ReLU"], learned["tanh"]
     goal = f"a training error of {percent(GOAL)}"
     rates = f"(rates {relu.rate:g} and {tanh.rate:g})"
-    pairs = list(zip(relu.epochs, tanh.epochs, strict=False))
+    seeds = sorted(relu.curves.keys() & tanh.curves.keys())
+    pairs = [(relu.epochs[seed], tanh.epochs[seed]) for seed in seeds]
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
     if len(both) == len(pairs):
         ratio, logs = by_seed_ratio([b / a for a, b in both])
@@ -161,15 +183,15 @@ def told(learned: dict[str, Learned], length: int) -> str:
             f"With ReLU {goal} is reached after {fmean(arrived):.1f} epochs on average {rates}; with tanh it is not reached in {length} "
             f"from any seed, so it takes more than {length / fmean(arrived):.1f} times as many. The paper has six times."
         )
-    gap = by_seed([b[-1] - a[-1] for a, b in zip(relu.curves, tanh.curves, strict=False)])
+    gap = by_seed([tanh.curves[seed][-1] - relu.curves[seed][-1] for seed in seeds], within=DIFFERENCE)
     does = {
         "more": "tanh is behind at the end",
         "less": "ReLU is behind at the end",
     }.get(gap.shown, "no difference was shown at the end")
     come = f"{sum(a is not None for a, _ in pairs)} of {len(pairs)} seeds with ReLU and {sum(b is not None for _, b in pairs)} with tanh"
     return (
-        f"Within {length} epochs {come} came to {goal} {rates}, so no ratio of epochs can be told; {does}: its training error is "
-        f"{points(gap)} with tanh compared with ReLU."
+        f"Within {length} epoch{'s'[: length != 1]} {come} came to {goal} {rates}, so no ratio of epochs can be told; {does}: the "
+        f"training error with tanh differs by {points(gap)}."
     )
 
 

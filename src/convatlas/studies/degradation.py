@@ -11,7 +11,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from convatlas.errors import ConvAtlasError
-from convatlas.studies.finding import Cell, Chart, Column, Estimate, Finding, by_image, by_seed, listed, points
+from convatlas.studies.finding import (
+    DIFFERENCE,
+    SHARE,
+    Cell,
+    Chart,
+    Column,
+    Estimate,
+    Finding,
+    by_image,
+    by_seed,
+    listed,
+    points,
+)
 from convatlas.studies.laboratory import Laboratory, Trained, error_curve
 
 PAIRS = {"plain": ("plain20_cifar", "plain56_cifar"), "residual": ("resnet20_cifar", "resnet56_cifar")}
@@ -85,7 +97,7 @@ def _row(name: str, runs: Sequence[Trained]) -> list[Cell]:
     if not counted:
         return [_SHORT[name], 0, None, None]
     train, test = [each.training_error for each in counted], [each.held_out_error for each in counted]
-    return [_SHORT[name], len(counted), by_seed(train), by_seed(test)]
+    return [_SHORT[name], len(counted), by_seed(train, within=SHARE), by_seed(test, within=SHARE)]
 
 
 def _chart(by_name: dict[str, list[Trained]]) -> Chart:
@@ -124,7 +136,7 @@ def _differences(by_name: dict[str, list[Trained]], laboratory: Laboratory) -> t
             kind: [done[deep][seed].training_error - done[shallow][seed].training_error for seed in common]
             for kind, (shallow, deep) in PAIRS.items()
         }
-        found = {kind: by_seed(each) for kind, each in values.items()}
+        found = {kind: by_seed(each, within=DIFFERENCE) for kind, each in values.items()}
         if len(common) == 1:  # then of these networks alone
             labels = laboratory.training.labels
             for kind, (shallow, deep) in PAIRS.items():
@@ -142,7 +154,7 @@ def _differences(by_name: dict[str, list[Trained]], laboratory: Laboratory) -> t
                 for name in (shallow, deep)
                 for seed in both
             }
-            found[kind] = by_seed([curve[deep, seed] - curve[shallow, seed] for seed in both])
+            found[kind] = by_seed([curve[deep, seed] - curve[shallow, seed] for seed in both], within=DIFFERENCE)
             reached[kind] = epoch
     at = "; ".join(f"{kind}: during epoch {epoch}, on augmented images" for kind, epoch in reached.items())
     return found, at or "nothing to compare yet"

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from convatlas.metrics import over_seeds, paired_interval
 
 SCHEMA = "convatlas.study/1"
+SHARE, DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)  # what shares, and differences of two, lie between
 Shown = Literal["more", "less", "neither", "unknown"]
 
 
@@ -76,14 +77,14 @@ class Finding:
         return _finite(asdict(self))
 
 
-def by_seed(values: Sequence[float]) -> Estimate:
-    """The mean over seeds."""
+def by_seed(values: Sequence[float], *, within: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
+    """The mean over seeds; the interval ends where no value can be beyond."""
     low, high = over_seeds(values)
     known = len(values) > 1
     return Estimate(
         value=sum(values) / len(values),
-        low=low if known else None,
-        high=high if known else None,
+        low=max(low, within[0]) if known else None,
+        high=min(high, within[1]) if known else None,
         of=f"{len(values)} seeds" if known else "1 seed",
     )
 

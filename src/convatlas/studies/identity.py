@@ -122,9 +122,10 @@ def _told(
 ) -> str:
     trained, made = errors["plain-20, trained"], errors["plain-56, constructed from it"]
     if same:
+        logits = "no logit differs" if drift == 0 else f"logits differ by {drift:.1e} at most"
         told = (
             f"The 56-layer plain network has weights with which it errs on {percent(made['training'])} of the training images, exactly as "
-            f"the 20-layer network that they were made from; no logit differs by more than {drift:.1e}."
+            f"the 20-layer network that they were made from; {logits}."
         )
     else:
         told = (
@@ -135,8 +136,8 @@ def _told(
     if scratch is None:
         return f"{told} No finished plain-56 trained from scratch on these images is among the runs, so it is not compared with one."
     labels = laboratory.training.labels
-    logits = (scratch["training"], kinds["plain-56, constructed from it"]["training"])
-    wrong, fewer = ((each.argmax(1) != labels).int() for each in logits)
+    answers = (scratch["training"], kinds["plain-56, constructed from it"]["training"])
+    wrong, fewer = ((each.argmax(1) != labels).int() for each in answers)
     found = by_image((wrong - fewer).tolist())
     claim = {
         "more": "Trained from scratch the same shape does worse, though the better weights are there: training does not find them",

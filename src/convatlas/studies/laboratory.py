@@ -242,7 +242,8 @@ class _Work:
         rest = sum(self._sizes.values()) - self._sum(self._done)
         if trained and rest:
             minutes = (time.perf_counter() - self._began) / here * rest / 60
-            self._say(f"{training.folder} is trained; the rest takes about {minutes:,.0f} minutes more")
+            told = f"about {minutes:,.0f} minutes" if minutes >= 1 else "less than a minute"
+            self._say(f"{training.folder} is trained; the others take {told} more")
 
     def _sum(self, shares: Mapping[str, float]) -> float:
         return sum(self._sizes[folder] * share for folder, share in shares.items())

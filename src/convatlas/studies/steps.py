@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
 from convatlas.studies.laboratory import Laboratory, Training, initial
 from convatlas.train.augment import augmented
@@ -40,15 +42,16 @@ def watched(
     loss: Loss = cross_entropy,
     save_every: int = 25,
 ) -> list[dict[str, Any]]:
-    """Trains the network and tells of each step its loss, the norm of the gradient at the weights named in `layers`, and how many bytes
-    more than before there was a network were held at the most (`peak_bytes`; None where that cannot be read).
+    """Trains the network and tells of each step its loss, and the norms of the gradient at the weights named in `layers`.
 
-    Empty if nothing was begun and the laboratory is `partial`. Raises as `Laboratory.trained` does.
+    `resident_bytes` is how much more the process held at the most than before there was a network, `allocated_bytes`, of the second step
+    alone, what torch's allocator had handed out at the most; None where that cannot be read. Empty if nothing was begun and the laboratory
+    is `partial`. Raises as `Laboratory.trained` does.
     """
     folder = laboratory.runs / training.folder
     if laboratory.partial:
         return _lines(folder / "metrics.jsonl")
-    memory = _Memory(laboratory.device)
+    resident = _Resident()
     model = initial(training)
     described = laboratory.described(training, model)
     model.to(laboratory.device)
@@ -60,18 +63,31 @@ def watched(
         )
         learner.take_up(run)
         end = training.config.epochs * order.steps
+        measured = False
         while learner.step < end:
             model.train()
             learner.optim.zero_grad()
             (indices, seed) = next(order.micro_batches(learner.step, order.batch_size, until=end))
             x, labels = _batch(laboratory, training, indices, seed)
             torch.manual_seed(seed)  # of dropout
-            found = loss(model, x, labels)
-            found.backward()
+
+            def forth_and_back(x: Tensor = x, labels: Tensor = labels) -> float:
+                found = loss(model, x, labels)
+                found.backward()
+                return float(found.detach())
+
+            allocated = None
+            if learner.step and not measured:  # once there is momentum
+                own = [*model.parameters(), *model.buffers(), *_momentum(learner)]
+                told, allocated = most_allocated(forth_and_back, laboratory.device)
+                allocated += sum(tensor.nbytes for tensor in own)
+                measured = True
+            else:
+                told = forth_and_back()
             norms = {name: _norm(weight) for name, weight in weights.items()}
             learner.learn()
-            peak = memory.peak()
-            run.log(step=learner.step, loss=float(found.detach()), gradients=norms, peak_bytes=peak)
+            held = None if laboratory.device == "cuda" else resident.most()
+            run.log(step=learner.step, loss=told, gradients=norms, resident_bytes=held, allocated_bytes=allocated)
             laboratory.progress(training.folder, learner.step, end)
             if run.stop or learner.step % save_every == 0 or learner.step == end:
                 learner.save(run)
@@ -110,37 +126,47 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
-class _Memory:
-    """How many bytes more than when it was made there were at the most: of the GPU's allocator, or resident, on Linux."""
+def most_allocated(run: Callable[[], float], device: str) -> tuple[float, int]:
+    """What `run` returns, and how many bytes more than before torch's allocator had handed out at the most meanwhile."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        told = run()
+        return told, torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watching:
+        told = run()
+    kept: Any = watching.profiler  # which its stubs do not know
+    events = [event for event in kept.kineto_results.events() if event.name() == "[memory]"]
+    held = itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    return told, max(held, default=0)
 
-    def __init__(self, device: str) -> None:
-        self._cuda = device == "cuda"
-        if self._cuda:
-            torch.cuda.reset_peak_memory_stats()
-        else:
-            # the kernels of the usual layers, forward and backward, which stay resident once they were used
-            layers = (nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 900, 2))
-            nn.Sequential(*layers)(torch.ones(2, 3, 32, 32)).sum().backward()
-            with contextlib.suppress(
-                OSError, AttributeError
-            ):  # glibc's: gives back what is free, which would be used again unseen
-                ctypes.CDLL(None).malloc_trim(0)
-            try:
-                Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-            except OSError:
-                self._before = None
-                return
-        self._before = self._held("VmRSS")
 
-    def peak(self) -> int | None:
-        most = self._held("VmHWM")
-        return None if most is None or self._before is None else most - self._before
+def _momentum(learner: Learner) -> list[Tensor]:
+    states = learner.optim.state.values()
+    return [tensor for state in states for tensor in state.values() if isinstance(tensor, Tensor)]
 
-    def _held(self, field: str) -> int | None:
-        if self._cuda:
-            return torch.cuda.max_memory_allocated() if field == "VmHWM" else torch.cuda.memory_allocated()
+
+class _Resident:
+    """How many bytes more than when it was made the process held at the most; on Linux alone."""
+
+    def __init__(self) -> None:
+        # the kernels of the usual layers, forward and backward, stay resident once they were used
+        layers = (nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 900, 2))
+        nn.Sequential(*layers)(torch.ones(2, 3, 32, 32)).sum().backward()
+        with contextlib.suppress(
+            OSError, AttributeError
+        ):  # glibc's: gives back what is free, or it would be used again unseen
+            ctypes.CDLL(None).malloc_trim(0)
         try:
-            lines = Path("/proc/self/status").read_text().splitlines()
+            Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+            self._before: int | None = _status("VmRSS")
         except OSError:
-            return None
-        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
+            self._before = None
+
+    def most(self) -> int | None:
+        return None if self._before is None else _status("VmHWM") - self._before
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))

@@ -11,7 +11,18 @@ from torch import nn
 
 from convatlas.analysis.cost import total
 from convatlas.errors import ConvAtlasError
-from convatlas.studies.finding import Cell, Chart, Column, Estimate, by_image, by_seed, percent, points
+from convatlas.studies.finding import (
+    DIFFERENCE,
+    SHARE,
+    Cell,
+    Chart,
+    Column,
+    Estimate,
+    by_image,
+    by_seed,
+    percent,
+    points,
+)
 from convatlas.studies.laboratory import Counted, Laboratory, Training
 from convatlas.studies.layers import tape_of
 from convatlas.train.config import Augment, Optim, TrainConfig
@@ -100,8 +111,8 @@ def compared(laboratory: Laboratory, variants: Sequence[Variant], *, lr: float) 
                 parameters=parameters,
                 mult_adds=mult_adds,
                 runs=own,
-                accuracy=by_seed([1 - run.held_out_error for run in own.values()]),
-                training_accuracy=by_seed([1 - run.training_error for run in own.values()]),
+                accuracy=by_seed([1 - run.held_out_error for run in own.values()], within=SHARE),
+                training_accuracy=by_seed([1 - run.training_error for run in own.values()], within=SHARE),
                 difference=_difference(own, found[0].runs, laboratory) if found else None,
             )
         )
@@ -201,7 +212,9 @@ def accuracies(found: Sequence[Compared]) -> str:
 
 def _difference(own: dict[int, Counted], first: dict[int, Counted], laboratory: Laboratory) -> Estimate:
     if len(own) > 1:
-        return by_seed([first[seed].held_out_error - run.held_out_error for seed, run in own.items()])
+        return by_seed(
+            [first[seed].held_out_error - run.held_out_error for seed, run in own.items()], within=DIFFERENCE
+        )
     labels, (seed,) = laboratory.held_out.labels, own
     a, b = ((runs[seed].held_out.argmax(1) == labels).int() for runs in (own, first))
     found = by_image((a - b).tolist())

@@ -72,10 +72,10 @@ def judged(
 ) -> Finding:
     """What the steps show."""
     falls = {told: fall(rows) for told, rows in steps.items()}
-    peaks = {
-        told: max((row["peak_bytes"] for row in rows if row["peak_bytes"] is not None), default=None)
-        for told, rows in steps.items()
-    }
+    peaks, resident = (
+        {told: max((row[kind] for row in rows if row[kind] is not None), default=None) for told, rows in steps.items()}
+        for kind in ("allocated_bytes", "resident_bytes")
+    )
     norms = {told: median(row["gradients"]["first"] for row in rows) for told, rows in steps.items()}
     rows: list[list[Cell]] = [
         [
@@ -85,20 +85,20 @@ def judged(
             fmean(row["loss"] for row in found[-WINDOW:]),
             foretold[told].total,
             peaks[told],
+            resident[told],
             norms[told],
         ]
         for told, found in steps.items()
     ]
     few = min(len(found) for found in steps.values())
-    where = "allocated on the GPU" if laboratory.device == "cuda" else "resident"
     return Finding(
         title="A residual network of 1,202 layers",
         protocol=(
             f"Batches of {BATCH} of {len(laboratory.training):,} training images, SGD with momentum at a rate of 0.01, shifts and flips as "
             f"in He et al. 2015, section 4.2, one seed. Loss: the mean of the first and of the last {WINDOW} steps. Memory foretold: "
-            "weights, gradients, momentum and the activations that autograd saves, from the analyser, which runs nothing; measured: by how "
-            f"much the {where} memory peaked above what there was before the network. Gradient: the median norm, over the steps, at the "
-            "first layer's weights."
+            "weights, gradients, momentum and the activations that autograd saves, from the analyser, which runs nothing; allocated: the "
+            "most that torch's allocator had handed out in a step; resident: how much more the process held at the most, with what the "
+            "system's allocator keeps of what was freed. Gradient: the median norm, over the steps, at the first layer's weights."
         ),
         columns=(
             Column(name="network", kind="text"),
@@ -106,7 +106,8 @@ def judged(
             Column(name="loss, first", kind="number"),
             Column(name="loss, last", kind="number"),
             Column(name="memory foretold", kind="bytes"),
-            Column(name="measured", kind="bytes"),
+            Column(name="allocated", kind="bytes"),
+            Column(name="resident", kind="bytes"),
             Column(name="gradient at the first layer", kind="number"),
         ),
         rows=rows,
@@ -129,7 +130,7 @@ def judged(
                 for i in range(WINDOW - 1, len(found))
             ],
         ),
-        paragraph=_told(steps, falls, peaks, foretold, norms),
+        paragraph=_told(steps, falls, peaks, resident, foretold, norms),
         shortened=f"{few} steps of {LEAST} at least were made." if few < LEAST else "",
         figures={"steps": steps, "foretold_bytes": {told: memory.total for told, memory in foretold.items()}},
     )
@@ -158,6 +159,7 @@ def _told(
     steps: dict[str, list[dict[str, Any]]],
     falls: dict[str, Estimate],
     peaks: dict[str, int | None],
+    resident: dict[str, int | None],
     foretold: dict[str, TrainingMemory],
     norms: dict[str, float],
 ) -> str:
@@ -175,9 +177,11 @@ def _told(
             share = peak / foretold[name].total
             within = "within" if share <= 1 else "not within"
             told.append(
-                f"Its memory peaked at {peak / 1e6:,.0f} MB, {within} the {foretold[name].total / 1e6:,.0f} MB that were foretold "
-                f"({100 * share:.0f} % of them)."
+                f"A step of {name} had {peak / 1e6:,.0f} MB allocated at the most, {within} the {foretold[name].total / 1e6:,.0f} MB that "
+                f"were foretold ({100 * share:.0f} % of them)."
             )
+            if held := resident[name]:
+                told.append(f"The process itself grew by up to {held / 1e6:,.0f} MB.")
     if {"plain-110", "ResNet-110"} <= norms.keys():
         ratio = norms["ResNet-110"] / norms["plain-110"] if norms["plain-110"] else float("inf")
         more = "times that of" if ratio >= 1 else "of that of"
