@@ -12,7 +12,19 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
-NAMES = ("rival", "warm", "startup", "memory", "cifar", "imagenet_sample", "fine_tuning", "loader", "zoo", "analysis")
+NAMES = (
+    "rival",
+    "warm",
+    "startup",
+    "memory",
+    "cifar",
+    "imagenet_sample",
+    "fine_tuning",
+    "loader",
+    "loop",
+    "zoo",
+    "analysis",
+)
 LONG = ("cifar_fast",)  # hours of training: made by name only
 PREFACE = """# Benchmarks
 

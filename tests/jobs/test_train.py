@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import convatlas
 from convatlas.cli.verbs import app
 from convatlas.errors import ConvAtlasError
+from convatlas.report.run_page import render_run
 from convatlas.train import TrainConfig
 from convatlas.train.recipes import RECIPES
 from convatlas.train.recipes.recipe import Formula, Recipe

@@ -64,10 +64,11 @@ def train_recipe(
     """Trains the network of the recipe `name` on the training images at `data` (a folder, zip or CSV, as for `fit`), from scratch.
 
     `out` is the run: run.json, metrics.jsonl, checkpoints/, report.html with its curves and, when it is done, result.json and model/.
-    Called again with the same arguments it goes on where it was; with others it is refused. `network` is another one that the recipe is for. `settings` change the
-    recipe, as `optim.lr=0.05`. A validation part, or else a test part, is measured after every epoch; where there are both, the test part
-    once in the end. Only patience and a learning rate that falls on a plateau look at it, and insist on a validation part; without
-    patience the last weights are the result. A checkpoint is written after every epoch and, if that is not 0, every `save_every` steps.
+    Called again with the same arguments it goes on where it was; with others it is refused. `network` is another one that the recipe is
+    for. `settings` change the recipe, as `optim.lr=0.05`. A validation part, or else a test part, is measured after every epoch; where
+    there are both, the test part once in the end. Only patience and a learning rate that falls on a plateau look at it, and insist on a
+    validation part; without patience the last weights are the result. A checkpoint is written after every epoch and, if that is not 0,
+    every `save_every` steps.
     `images` says how they are read: kept in memory or in one mapped file of the cache, both at the size that the network sees, or streamed,
     decoded and cropped anew each time; "auto" streams where the recipe takes random crops of photos, and caches what is above a gigabyte.
 

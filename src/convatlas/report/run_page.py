@@ -73,13 +73,13 @@ def curves(epochs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     if not epochs:
         return {}
     errors = [
-        {"panel": "error", "line": line, "x": epoch["epoch"], "y": 1 - epoch[key]}
-        for key, line in (("top1", "training, as the images were seen"), ("held_out", "held out"))
+        {"panel": "", "line": line, "x": epoch["epoch"], "y": 1 - epoch[key]}
+        for key, line in (("top1", "training, as seen"), ("held_out", "held out"))
         for epoch in epochs
         if epoch.get(key) is not None
     ]
     others = {
-        name: [{"panel": name, "line": name, "x": epoch["epoch"], "y": epoch[key]} for epoch in epochs]
+        name: [{"panel": "", "line": name, "x": epoch["epoch"], "y": epoch[key]} for epoch in epochs]
         for key, name in (("loss", "loss"), ("lr", "learning rate"))
     }
     common = {"kind": "lines", "x": "epoch"}
