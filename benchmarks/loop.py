@@ -45,7 +45,7 @@ def loop(name: str, batch: int) -> float:
 
 def bare(name: str, batch: int) -> float:
     model, images, config = copy.deepcopy(MODELS[name]), images_of(batch), config_of(name, batch)
-    model.to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue] - torch's stubs have no such overload
+    model.to(memory_format=torch.channels_last).train()
     objective, optim = Objective(model, config), optimiser(model, config.optim)
     told: list[float] = []
     for step, chosen in enumerate(torch.randperm(len(images)).split(batch)):
@@ -71,7 +71,8 @@ def main() -> None:
         def theirs(name: str = name, batch: int = batch) -> float:
             return bare(name, batch)
 
-        ours(), theirs()  # threads and kernels are warm in every round
+        for side in (ours, theirs):  # threads and kernels are warm in every round
+            side()
         found = interleaved(REPEATS, loop=ours, bare=theirs)
         ratio = ratios(found["loop"], found["bare"])
         times = [spread([1000 * seconds for seconds in found[side]], 0) for side in ("loop", "bare")]
