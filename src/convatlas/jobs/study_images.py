@@ -23,10 +23,11 @@ HELD_OUT = 5  # training images for each held-out one, where that many are there
 def study_images(
     data: str | Path, images: int, *, progress: Progress = silent
 ) -> tuple[InMemory, InMemory, tuple[str, ...]]:
-    """Up to `images` of the training part of `data` and a fifth of that number of its test (else validation) part, and the classes.
+    """Up to `images` of the training part of `data`, a fifth of that number of its test (else validation) part, and the classes.
 
-    Both hold as many images of each class as of any other, unless a class has fewer. Raises `ConvAtlasError` where a part is missing, has
-    fewer than two images, or an image cannot be read: a study of other images than those asked for would be another study.
+    Where that is all of the training part, all of the other is taken too; else both hold as many images of each class as of any other,
+    unless a class has fewer. Raises `ConvAtlasError` where a part is missing, has fewer than two images, or an image cannot be read: a study of
+    other images than those asked for would be another study.
     """
     dataset = scan(data)
     held_out = next((split for split in ("test", "val") if split in dataset.splits), None)
@@ -36,9 +37,9 @@ def study_images(
             remedy="Give a folder with train/class/* and test/class/*.",
         )
     classes = ClassMap(dataset.classes)
-    parts = []
+    parts, all_ = [], dataset.splits["train"] <= images
     for split, wanted in (("train", images), (held_out, -(-images // HELD_OUT))):
-        records = first_of_each(dataset.of(split), -(-wanted // len(classes.names)))
+        records = dataset.of(split) if all_ else first_of_each(dataset.of(split), -(-wanted // len(classes.names)))
         if len(records) < 2:
             raise ConvAtlasError(f"{data}: {split} has {len(records)} image;", remedy="add some.")
         parts.append(_read(dataset, records, classes, progress))

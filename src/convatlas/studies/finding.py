@@ -73,7 +73,7 @@ class Finding:
     figures: dict[str, Any] = field(default_factory=dict)  # everything that was measured
 
     def to_json(self) -> dict[str, Any]:
-        """As `json` can write it: no infinities."""
+        """As `json` reads it again: names are text, and what is not finite is not known."""
         return _finite(asdict(self))
 
 
@@ -129,7 +129,7 @@ def listed(words: Sequence[str]) -> str:
 
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {str(key): _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -107,7 +107,7 @@ class Laboratory:
 
         Raises `ConvAtlasError` where a run's folder holds another run, `train.run.Stopped` after Ctrl-C, when the run has saved.
         """
-        work = _Work(trainings, self)
+        work = _Work([] if self.partial else trainings, self)
         return [found for training in trainings if (found := self._trained(training, work))]
 
     def logits(self, model: nn.Module, images: InMemory, config: TrainConfig) -> Tensor:
@@ -172,7 +172,8 @@ class Laboratory:
         trained = Trained(name=training.name, seed=training.config.seed, epochs=epochs, state=state)
         if len(epochs) < whole:
             return trained
-        work.over(training)
+        if not self.partial:
+            work.over(training)
         about = f"{described['data']['sha256']} {found.step}"
         return replace(trained, counted=self._counted(trained, training, folder / LOGITS, about))
 

@@ -17,9 +17,7 @@ class Length:
     """How much is trained: of each network, `seeds` times, `epochs` times over `images`."""
 
     epochs: int
-    images: (
-        int  # to train on, the same number of each class, the first by file name; a fifth of that number is held out
-    )
+    images: int  # to train on, the same number of each class, the first by file name; a fifth of that number is held out, or all
     seeds: int
 
     def __str__(self) -> str:
@@ -53,7 +51,7 @@ PLANS: dict[str, Plan] = {
     "very-deep": Plan(
         question="Does a residual network of 1,202 layers train at all, and within the memory foretold?",
         module="very_deep",
-        usual=Length(epochs=1, images=960, seeds=1),
+        usual=Length(epochs=1, images=1_600, seeds=1),
         full=Length(epochs=1, images=50_000, seeds=1),
     ),
     "filters": Plan(

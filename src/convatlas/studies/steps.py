@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import itertools
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,7 @@ def most_allocated(run: Callable[[], float], device: str) -> tuple[float, int]:
         before = torch.cuda.memory_allocated()
         told = run()
         return told, torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or it says on stderr that it began and that there is no GPU
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watching:
         told = run()
     kept: Any = watching.profiler  # which its stubs do not know
