@@ -109,9 +109,9 @@ def train_recipe(
             "images": len(training),
             "held_out": len(held_out) if held_out else 0,
             "classes": list(classes.names),
-            "read": type(training).__name__,
-            "sha256": [part.sha256() for part in (training, held_out) if part],
+            "sha256": _digest([part for part in (training, held_out) if part]),
         },
+        "read": type(training).__name__,
         "weights": {"initial_sha256": digest(*model.state_dict().values())},
         "versions": {
             "convatlas": convatlas.__version__,
@@ -243,6 +243,14 @@ def _square(config: TrainConfig, *, training: bool = False) -> Preprocessing:
     return Preprocessing(
         size=side, resize=side, interpolation="bilinear", mean=config.mean, std=config.std, channels=channels
     )
+
+
+def _digest(parts: Sequence[Images]) -> str:
+    """Of what decides the batches of all parts."""
+    from convatlas.train.images import InMemory, digest
+
+    in_memory = [tensor for part in parts if isinstance(part, InMemory) for tensor in (part.images, part.labels)]
+    return digest(*in_memory, *(part.sha256() for part in parts if not isinstance(part, InMemory)))
 
 
 def _drawing(folder: Path) -> Callable[[Epoch], None]:
