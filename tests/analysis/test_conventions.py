@@ -83,7 +83,14 @@ ZOO += [
     "densenet_40_12_cifar",
     "mobilenet_v1_025_128",
 ]
-ZOO += ["fractalnet5_thin_cifar100", "se_resnet18", "nasnet_a_cifar", "mobilenet_v2", "mobilenet_v3_small"]
+ZOO += [
+    "cifar_fast",
+    "fractalnet5_thin_cifar100",
+    "se_resnet18",
+    "nasnet_a_cifar",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+]
 
 
 def test_the_quick_networks_are_one_of_each_family() -> None:
