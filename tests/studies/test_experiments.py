@@ -131,7 +131,7 @@ def test_what_cannot_be_studied_is_one_clear_error(
 def test_a_study_is_made_and_made_again_without_training(
     name: str, data: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lengths = {"epochs": 1, "images": 12} | ({} if name in ("identity", "very-deep") else {"seeds": 2})
+    lengths: dict[str, Any] = {"epochs": 1, "images": 12} | ({} if name in ("identity", "very-deep") else {"seeds": 2})
     if name == "very-deep":
         monkeypatch.setattr(very_deep, "BATCH", 4)
         monkeypatch.setattr(

@@ -26,8 +26,8 @@ def study_images(
     """Up to `images` of the training part of `data`, a fifth of that number of its test (else validation) part, and the classes.
 
     Where that is all of the training part, all of the other is taken too; else both hold as many images of each class as of any other,
-    unless a class has fewer. Raises `ConvAtlasError` where a part is missing, has fewer than two images, or an image cannot be read: a study of
-    other images than those asked for would be another study.
+    unless a class has fewer. Raises `ConvAtlasError` where a part is missing, has fewer than two images, or an image cannot be read: a
+    study of other images than those asked for would be another study.
     """
     dataset = scan(data)
     held_out = next((split for split in ("test", "val") if split in dataset.splits), None)
