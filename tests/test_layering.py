@@ -30,7 +30,7 @@ PARTS: dict[str, tuple[set[str], set[str]]] = {
     "analysis": (set(), {"torch"}),
     "data": (set(), {"numpy", "PIL", "simplejpeg"}),
     "metrics": (set(), {"numpy"}),
-    "studies": ({"zoo", "analysis", "cards", "metrics", "train"}, {"torch", "safetensors"}),
+    "studies": ({"", "zoo", "analysis", "cards", "metrics", "train"}, {"torch", "safetensors"}),  # "": for the version
     "report": (set(), {"altair", "jinja2", "markupsafe", "vl_convert"}),
     "weights": ({"zoo", "data"}, {"torch", "safetensors", "huggingface_hub"}),
     "bundle": ({"zoo", "data", "metrics", "weights"}, {"torch", "safetensors", "numpy", "PIL"}),
@@ -262,6 +262,8 @@ except SystemExit as leaving:
         "list",
         "list resnet* --json",
         "list --weights",
+        "list --recipes",
+        "list nasnet* --recipes --json",
         "show resnet50 --as card",
         "show lenet5 --as card --json",
         "compare",

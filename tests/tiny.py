@@ -21,7 +21,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from convatlas import zoo
+from convatlas.bundle.save import Contents, build, save
+from convatlas.data import Preprocessing
 from convatlas.jobs.fit import FitResult, fit
+from convatlas.zoo.heads.probe import ProbeConfig
+from convatlas.zoo.inference import normalised
 
 NETWORK = "resnet20_cifar"
 STAGES = ("stage1", "stage2", "stage3")
@@ -69,6 +73,37 @@ def write_weights(path: Path, *, name: str = NETWORK, num_classes: int = 10, car
     save_file(model.state_dict(), path)
     path.with_suffix(".json").write_text(json.dumps({**card, "name": name, "config": config}))
     return path
+
+
+def write_model(
+    folder: Path,
+    *,
+    name: str = NETWORK,
+    seed: int = 0,
+    classes: tuple[str, ...] = CLASSES,
+    probe: ProbeConfig | None = None,
+    **preprocessing: Any,
+) -> Path:
+    """A model folder of an untrained network whose answers differ from image to image."""
+    own = Preprocessing.from_json({**CARD["preprocessing"], **preprocessing})
+    torch.manual_seed(seed)
+    model = build(name, {}, probe, num_classes=len(classes), channels=own.channels)
+    seen = np.stack([own.pixels(photo(label, number)) for number in range(6) for label in CLASSES])
+    images = normalised(torch.from_numpy(seen), own.mean, own.std)
+    with torch.inference_mode():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+        model.train()(images)
+        logits = model.eval()(images)
+        last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+        if last.out_features == len(classes):  # each class is the likeliest of some images
+            scale = 2 / logits.std(0)
+            last.weight.mul_(scale[:, None])
+            last.bias.copy_((last.bias - logits.mean(0)) * scale)
+    folder.mkdir(parents=True)
+    save(folder, model, Contents(name=name, config={}, probe=probe, classes=classes, preprocessing=own))
+    return folder
 
 
 def state(folder: Path) -> dict[str, tuple[int, str]]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convatlas.analysis.analysis import Analysis
-    from convatlas.bundle.load import Classifier, Prediction, load
+    from convatlas.bundle.classifier import Classifier, Prediction
+    from convatlas.bundle.load import load
     from convatlas.cards import Card, card
     from convatlas.catalogue import names
     from convatlas.data import Dataset, scan
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from convatlas.jobs.analyse import analyse
     from convatlas.jobs.check import check
     from convatlas.jobs.compare import CompareResult, compare
+    from convatlas.jobs.ensemble import EnsembleResult, ensemble
     from convatlas.jobs.evaluate import evaluate
     from convatlas.jobs.fields import fields
     from convatlas.jobs.fit import fit
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "convatlas.bundle.load": ("Classifier", "Prediction", "load"),
+    "convatlas.bundle.classifier": ("Classifier", "Prediction"),
+    "convatlas.bundle.load": ("load",),
     "convatlas.cards": ("Card", "card"),
     "convatlas.catalogue": ("names",),
     "convatlas.data": ("Dataset", "scan"),
@@ -47,6 +50,7 @@ _HOMES = {
     "convatlas.jobs.fields": ("fields",),
     "convatlas.jobs.check": ("check",),
     "convatlas.jobs.compare": ("CompareResult", "compare"),
+    "convatlas.jobs.ensemble": ("EnsembleResult", "ensemble"),
     "convatlas.jobs.evaluate": ("evaluate",),
     "convatlas.jobs.fit": ("fit",),
     "convatlas.jobs.pack": ("pack",),
@@ -67,6 +71,7 @@ __all__ = [
     "ConvAtlasError",
     "ConvNet",
     "Dataset",
+    "EnsembleResult",
     "EvaluateResult",
     "FitResult",
     "Prediction",
@@ -77,6 +82,7 @@ __all__ = [
     "check",
     "compare",
     "create",
+    "ensemble",
     "evaluate",
     "fields",
     "fit",

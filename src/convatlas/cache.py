@@ -2,12 +2,14 @@
 
 One SQLite file a kind of thing (a network's features, the facts of the image check), in `$CONVATLAS_CACHE` or the user's cache folder,
 never beside the data. SQLite's transactions make a killed run lose at most the batch in hand, and let several runs share a file.
+Decoded images, which training maps into memory, are in files of another form, `*.pixels`: raw, with a description at the end.
 Nothing in it is precious: a damaged file is put away and begun anew. `$CONVATLAS_CACHE_LIMIT` (default 5 GB) bounds the whole; what was
 not used for longest goes first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -55,8 +57,7 @@ class Store:
 
     def __init__(self, kind: str, identity: Mapping[str, Any]) -> None:
         """Opens the store of this `kind` for exactly this `identity`: everything that can change a value must be in it."""
-        described = json.dumps(identity, sort_keys=True, default=str)
-        digest = hashlib.sha256(described.encode()).hexdigest()[:24]
+        described, digest = _described(identity)
         self.path = cache_folder() / f"{kind}-{digest}.sqlite"
         self._salt = digest.encode()
         self._described = described
@@ -130,6 +131,40 @@ class Store:
         return hashlib.blake2b(self._salt + key.encode() + value, digest_size=16).digest()
 
 
+def pixels_path(identity: Mapping[str, Any]) -> Path:
+    """Where the images of this identity lie, if they are there."""
+    return cache_folder() / f"{_described(identity)[1]}.pixels"
+
+
+def description(identity: Mapping[str, Any], **about: Any) -> bytes:
+    """The end of a `*.pixels` file: JSON, and its length in 8 bytes."""
+    text = json.dumps({"identity": json.loads(_described(identity)[0]), **about}).encode()
+    return text + len(text).to_bytes(8, "little")
+
+
+def described(path: Path) -> dict[str, Any]:
+    """What `description` wrote there. Raises `OSError` or `ValueError` where that cannot be read."""
+    with path.open("rb") as file:
+        bytes_ = file.seek(0, os.SEEK_END)
+        if bytes_ < 8:
+            raise ValueError("it is shorter than any description")
+        file.seek(-8, os.SEEK_END)
+        length = int.from_bytes(file.read(8), "little")
+        if length > bytes_ - 8:
+            raise ValueError("its last bytes are no description")
+        file.seek(bytes_ - 8 - length)
+        found = json.loads(file.read(length))
+    if not isinstance(found, dict) or not isinstance(found.get("identity"), dict):
+        raise ValueError("its last bytes are no description")
+    return found
+
+
+def _described(identity: Mapping[str, Any]) -> tuple[str, str]:
+    """An identity as text, and the digest that files are named by."""
+    text = json.dumps(identity, sort_keys=True, default=str)
+    return text, hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
 @dataclass(frozen=True, kw_only=True)
 class CacheFile:
     """One file of the cache: what it was computed from, how many entries and bytes it holds, when it was last used."""
@@ -144,17 +179,24 @@ class CacheFile:
 def contents() -> list[CacheFile]:
     """The cache's files, the most recently used first."""
     found: list[CacheFile] = []
-    for path in cache_folder().glob("*.sqlite"):
+    for path in (*cache_folder().glob("*.sqlite"), *cache_folder().glob("*.pixels")):
         try:
-            with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5) as db:
-                identity = json.loads(db.execute("SELECT described FROM identity").fetchone()[0])
-                entries = db.execute("SELECT count(*) FROM entries").fetchone()[0]
-            db.close()
-        except (sqlite3.DatabaseError, TypeError, ValueError):
+            identity, entries = _summary(path)
+        except (OSError, sqlite3.DatabaseError, TypeError, ValueError):
             identity, entries = {"damaged": True}, 0
         stat = path.stat()
         found.append(CacheFile(path=path, identity=identity, entries=entries, bytes_=stat.st_size, used=stat.st_mtime))
     return sorted(found, key=lambda file: -file.used)
+
+
+def _summary(path: Path) -> tuple[dict[str, Any], int]:
+    """A file's identity, and how many entries it holds."""
+    if path.suffix == ".pixels":
+        found = described(path)
+        return found["identity"], int(found.get("images", 0))
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as db:
+        identity = json.loads(db.execute("SELECT described FROM identity").fetchone()[0])
+        return identity, db.execute("SELECT count(*) FROM entries").fetchone()[0]
 
 
 def prune(limit: int | None = None, *, keep: Iterable[Path] = ()) -> list[CacheFile]:

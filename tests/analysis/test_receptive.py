@@ -37,6 +37,7 @@ FAMILIES = {  # a network of each family, the cuts to look at, and a side large 
     "nasnet_a_cifar": (("stem", "stage1.0", "stage1.1"), 64),
     "se_resnet18": (("stem", "stage1", "stage2"), 160),  # without their gates
     "mobilenet_v3_small": (("stem", "stage1", "stage2"), 96),
+    "cifar_fast_025": (("stem", "stage1", "stage2"), 48),
 }
 
 

@@ -17,7 +17,7 @@ from convatlas import catalogue
 from convatlas.bundle.save import Contents, build, save
 from convatlas.data import Preprocessing
 from convatlas.jobs import fit as job
-from tiny import photo, write_weights
+from tiny import photo, write_model, write_weights
 
 NORMALISED = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
@@ -125,3 +125,14 @@ def test_timm_loads_a_fit_on_the_last_stage(photos: Path, tmp_path: Path, monkey
     result = job.fit(photos, weights=weights, out=tmp_path / "model", report=False)
     for image in (photo("red", 900), photo("blue", 901)):
         assert np.abs(by_timm(result.bundle, image) - by_us(result.bundle, image)).max() < 1e-5
+
+
+def test_timm_says_that_it_does_not_know_an_ensemble(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # timm's own, at import
+        import timm
+
+    members = [write_model(tmp_path / str(seed), seed=seed) for seed in range(2)]
+    made = convatlas.ensemble(members, tmp_path / "ensemble").folder
+    with pytest.raises(RuntimeError, match="Unknown model .convatlas ensemble of 2 models"):
+        timm.create_model(f"local-dir:{made}", pretrained=True)

@@ -169,7 +169,7 @@ def test_list_shows_what_there_is(run: Run) -> None:
         assert f"{network.parameters:,}" in line
 
 
-@pytest.mark.parametrize(("pattern", "count"), [("*", 118), ("resnet*_cifar", 12), ("lenet5", 1), ("squeezenet*", 0)])
+@pytest.mark.parametrize(("pattern", "count"), [("*", 121), ("resnet*_cifar", 12), ("lenet5", 1), ("squeezenet*", 0)])
 def test_list_takes_a_pattern(run: Run, pattern: str, count: int) -> None:
     outcome = run("list", pattern, "--json")
     assert outcome.json["schema"] == "convatlas.list/1"
@@ -208,6 +208,18 @@ def test_list_shows_the_weights(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     assert set(found["weights"][0]) == {"tag", "network", "top1", "megabytes", "licence", "path"}
     nothing = [row for row in found["weights"] if row["tag"] == "timm/nasnetalarge.tf_in1k"]
     assert [(row["network"], row["top1"], row["path"]) for row in nothing] == [("nasnet_a_large", None, None)]
+
+
+def test_list_recipes_says_how_networks_are_trained(run: Run) -> None:
+    outcome = run("list", "--recipes", "nasnet*")
+    assert (outcome.code, outcome.err) == (0, "")
+    header, *lines = outcome.out.splitlines()
+    assert header.split()[:4] == ["recipe", "network", "optimiser", "rate"]
+    assert [line.split()[0] for line in lines] == ["nasnet_cifar_2017", "nasnet_mobile_2017", "nasnet_large_2017"]
+    found = run("list", "--recipes", "--json").json
+    assert found["schema"] == "convatlas.recipes/1" and len(found["recipes"]) > 29
+    vgg = next(row for row in found["recipes"] if row["name"] == "vgg_2014")
+    assert (vgg["network"], vgg["lr"], vgg["batch_size"]) == ("vgg16", 0.01, 256) and "vgg11" in vgg["networks"]
 
 
 def test_check_of_sound_data_is_status_0(run: Run, photos: Path) -> None:

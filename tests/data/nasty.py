@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -163,3 +164,22 @@ def zipped(folder: Path, archive: Path, *, inside: str = "") -> Path:
         for path in sorted(folder.rglob("*")):
             file.write(path, Path(inside) / path.relative_to(folder))
     return archive
+
+
+def tarred(folder: Path, archive: Path, *, inside: str = "") -> Path:
+    """The same as a tar archive."""
+    with tarfile.open(archive, "w") as file:
+        for path in sorted(folder.rglob("*")):
+            file.add(path, str(Path(inside) / path.relative_to(folder)), recursive=False)
+    return archive
+
+
+def sharded(folder: Path, archives: Path, *, inside: str = "", number: int = 3) -> Path:
+    """The same, file by file in turn, as several tar archives in a folder."""
+    archives.mkdir()
+    paths = sorted(folder.rglob("*"))
+    for shard in range(number):
+        with tarfile.open(archives / f"{shard:03}.tar", "w") as file:
+            for path in paths[shard::number]:
+                file.add(path, str(Path(inside) / path.relative_to(folder)), recursive=False)
+    return archives

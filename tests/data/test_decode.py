@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import pickle
 import struct
 import time
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
-from convatlas.data import MAX_PIXELS, DecodeError, Facts, decode
+from convatlas.data import MAX_PIXELS, Box, DecodeError, Facts, decode, decode_part
 
 PHOTO = nasty.photo(1)
 LOSSLESS: dict[str, dict[str, Any]] = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}
@@ -90,6 +91,92 @@ def test_orientation_is_applied(format_: str, orientation: int) -> None:
     assert facts.orientation == orientation
     assert (facts.width, facts.height) == PHOTO.size
     assert np.array_equal(np.asarray(image), np.asarray(ImageOps.exif_transpose(tagged)))
+
+
+PARTS = {
+    "JPEG": {},
+    "JPEG progressive": {"progressive": True},
+    "PNG": {},
+    "WEBP": {},
+    "TIFF": {},
+    "grey": {},
+    "CMYK": {},
+    "alpha": {},
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", PARTS)
+def test_a_part_is_the_part_of_the_whole(kind: str, orientation: int) -> None:
+    mode = {"grey": "L", "CMYK": "CMYK", "alpha": "RGBA"}.get(kind, "RGB")
+    format_ = "PNG" if kind == "alpha" else kind.split()[0] if mode == "RGB" else "JPEG"
+    data = nasty.encoded(PHOTO.convert(mode), format_, exif=nasty.exif(orientation).tobytes(), **PARTS[kind])
+    whole, facts = decode(data)
+    assert facts.orientation == orientation
+    asked: list[tuple[int, int]] = []
+
+    def part(width: int, height: int) -> Box:
+        asked.append((width, height))
+        return width // 5, height // 3, width - 7, height - 1
+
+    box = part(*whole.size)
+    found = decode_part(data, part)
+    assert np.array_equal(found, np.asarray(whole)[box[1] : box[3], box[0] : box[2]])
+    assert set(asked) == {whole.size}
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+@pytest.mark.parametrize("least", [0, 30, 60, 100, 210])
+def test_a_large_part_is_decoded_smaller_and_shows_the_same(least: int, orientation: int) -> None:
+    photo = nasty.photo(3, *((643, 487) if orientation == 1 else (640, 480)))
+    data = nasty.encoded(photo, quality=95, exif=nasty.exif(orientation).tobytes())
+    whole, _ = decode(data)
+    box = (40, 30, whole.width - 60, whole.height - 50)
+    found = decode_part(data, lambda width, height: box, least=least)
+    wide, high = box[2] - box[0], box[3] - box[1]
+    by = round(wide / found.shape[1])
+    assert found.shape[:2] == pytest.approx((high / by, wide / by), abs=2)
+    if least:  # as small as it may be, and no smaller
+        assert min(wide, high) // by >= least
+        assert by == 8 or min(wide, high) < 2 * by * least
+    else:
+        assert by == 1
+    # the edges moved outwards to pixels of the smaller image
+    outer = (box[0] // by * by, box[1] // by * by, math.ceil(box[2] / by) * by, math.ceil(box[3] / by) * by)
+    expected = whole.resize((28, 28), Image.Resampling.BILINEAR, box=outer)
+    shown = Image.fromarray(found).resize((28, 28), Image.Resampling.BILINEAR)
+    assert np.abs(np.asarray(expected, float) - np.asarray(shown, float)).mean() < 1.0
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 8])
+def test_small_parts_are_whole_pixels_of_the_smaller_image(orientation: int) -> None:
+    for side in range(16, 40):
+        data = nasty.encoded(nasty.photo(side, side, 30), exif=nasty.exif(orientation).tobytes())
+        for least in (1, 2, 5):
+            found = decode_part(data, lambda width, height: (0, 0, width, height), least=least)
+            by = next(by for by in (8, 4, 2, 1) if min(side, 30) >= by * least)
+            assert found.shape[:2] == tuple(math.ceil(s / by) for s in ((side, 30) if orientation == 8 else (30, side)))
+
+
+@pytest.mark.parametrize("least", [0, 4])
+def test_parts_of_damaged_files_fail_as_the_whole_does(least: int) -> None:
+    large = nasty.encoded(nasty.photo(7, 400, 300), quality=95)
+    damaged = [
+        nasty.damaged_jpeg(),
+        nasty.damaged_png(),
+        large[: len(large) // 2],
+        b"",
+        b"<html>",
+        nasty.bomb(),
+        large[:90],
+    ]
+    for data in damaged:
+        expected = failure(data)
+        with pytest.raises(DecodeError) as caught:
+            decode_part(data, lambda width, height: (0, 0, width, height), least=least, name="some/file")
+        assert str(caught.value) == str(expected)
+    with pytest.raises(DecodeError, match="at most 100 are"):
+        decode_part(large, lambda width, height: (0, 0, width, height), max_pixels=100)
 
 
 def test_sixteen_bits_are_scaled_alike() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import nasty
@@ -64,8 +64,12 @@ def test_errors_come_first_and_make_it_unsound(result: CheckResult) -> None:
 
 
 @pytest.mark.parametrize("inside", ["", "wrapping folder"])
-def test_archive_says_the_same(folder: Path, result: CheckResult, tmp_path: Path, inside: str) -> None:
-    archive = check(nasty.zipped(folder, tmp_path / "insects.zip", inside=inside))
+@pytest.mark.parametrize("pack", [nasty.zipped, nasty.tarred, nasty.sharded])
+def test_archive_says_the_same(
+    folder: Path, result: CheckResult, tmp_path: Path, pack: Callable[..., Path], inside: str
+) -> None:
+    ending = {nasty.zipped: "zip", nasty.tarred: "tar"}.get(pack, "d")
+    archive = check(pack(folder, tmp_path / f"insects.{ending}", inside=inside))
     prefix = f"{inside}/" if inside else ""
     ours = [
         json.dumps(problem.to_json(), ensure_ascii=False) for problem in archive.problems if problem.kind != "wrapped"

@@ -118,7 +118,7 @@ def test_paths_that_hold_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConvAtlasError, match="holds photos"):
         scan(tmp_path / "fotos")
     (tmp_path / "x.txt").write_text("hello")
-    with pytest.raises(ConvAtlasError, match="not a folder, a zip archive or a CSV"):
+    with pytest.raises(ConvAtlasError, match="not a folder, a zip or tar archive or a CSV"):
         scan(tmp_path / "x.txt")
     (tmp_path / "x.zip").write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(ConvAtlasError, match="cannot be opened"):

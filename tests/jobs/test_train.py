@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import convatlas
 from convatlas.cli.verbs import app
 from convatlas.errors import ConvAtlasError
+from convatlas.report.run_page import render_run
+from convatlas.train import TrainConfig
+from convatlas.train.recipes import RECIPES
+from convatlas.train.recipes.recipe import Formula, Recipe
 from tiny import CLASSES, write_split
 
 RECIPE = "resnet20_cifar"
@@ -42,6 +50,7 @@ def test_the_run_says_what_decides_it(trained: convatlas.TrainResult) -> None:
     assert (run["schema"], run["recipe"], run["config"]["epochs"]) == ("convatlas.run/1", RECIPE, 2)
     assert run["data"]["images"] == 6 * len(CLASSES) and run["data"]["held_out"] == 5 * len(CLASSES)
     assert len(run["data"]["sha256"]) == len(run["weights"]["initial_sha256"]) == 64
+    assert run["read"] == "InMemory" and run["versions"]["processes"] == 1
     result = json.loads((trained.folder / "result.json").read_text())
     assert result == json.loads(json.dumps(trained.json)) and result["schema"] == "convatlas.train/1"
     low, high = result["accuracy_interval"]
@@ -95,6 +104,8 @@ def test_the_verb_answers_as_the_function(photos: Path, trained: convatlas.Train
     [
         (("resnet21_cifra",), "there is no recipe"),
         ((RECIPE, "--set", "optim.lrr=1"), "did you mean 'optim.lr'"),
+        (("vgg_2014", "--network", "vgg12"), "did you mean vgg1"),
+        ((RECIPE, "--set", "auxiliary=0.3"), "has no auxiliary classifiers"),
     ],
 )
 def test_bad_words_have_one_clear_message(
@@ -106,6 +117,60 @@ def test_bad_words_have_one_clear_message(
             app, ["train", name, str(photos), "--out", str(tmp_path / "run"), *rest], catch_exceptions=False
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_network_of_the_recipe_s_on_grey_images(photos: Path, tmp_path: Path) -> None:
+    result = convatlas.train_recipe(
+        *("lenet5_1998", photos), out=tmp_path / "run", network="lenet5_modern", settings=["epochs=1", "batch_size=4"]
+    )
+    assert (result.json["recipe"], result.json["network"]) == ("lenet5_1998", "lenet5_modern")
+    model = convatlas.load(result.model)
+    assert model.preprocessing.channels == 1 and model.preprocessing.size == 32
+    assert convatlas.evaluate(result.model, photos).accuracy == result.json["accuracy"]
+
+
+def test_a_plateau_looks_at_a_validation_part_and_never_at_a_test_part(photos: Path, tmp_path: Path) -> None:
+    plateau = [*QUICK, "optim.schedule=plateau", "optim.patience=1"]
+    with pytest.raises(ConvAtlasError, match=r"only a test part, which nothing may be chosen by.*Give a val part"):
+        convatlas.train_recipe(RECIPE, photos, out=tmp_path / "refused", settings=plateau)
+    assert not (tmp_path / "refused").exists()
+    data = write_split(tmp_path / "data", {"train": 4, "val": 3})
+    result = convatlas.train_recipe(RECIPE, data, out=tmp_path / "run", settings=plateau)
+    assert "val split" in result.json["protocol"] and "the learning rate lowered by it" in result.json["protocol"]
+
+
+def test_with_a_validation_and_a_test_part_the_test_part_is_measured_once_at_the_end(tmp_path: Path) -> None:
+    data = write_split(tmp_path / "data", {"train": 4, "val": 3, "test": 2})
+    settings = ["epochs=9", "batch_size=4", "patience=1"]
+    result = convatlas.train_recipe(RECIPE, data, out=tmp_path / "run", settings=settings)
+    assert "test split" in result.json["protocol"] and "measured once, at the end" in result.json["protocol"]
+    assert f"weights after epoch {result.json['epochs'] - 1}," in result.json["protocol"] and result.json["epochs"] < 9
+    assert convatlas.evaluate(result.model, data, split="test").accuracy == result.json["accuracy"]
+    assert convatlas.evaluate(tmp_path / "run/last", data, split="val").accuracy is not None
+    with pytest.raises(ConvAtlasError, match=r"only a test part.*patience=0"):
+        convatlas.train_recipe(
+            RECIPE,
+            write_split(tmp_path / "other", {"train": 4, "test": 3}),
+            out=tmp_path / "no",
+            settings=["patience=2"],
+        )
+
+
+def test_what_a_recipe_changes_in_its_network_is_in_the_model_folder(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"cells": 1, "width": 4, "stem": 8, "auxiliary": True}
+
+    def small(network: str) -> Recipe:
+        config = TrainConfig(epochs=1, batch_size=8, image_size=24, eval_size=32, auxiliary=0.4, ema=0.99)
+        return Recipe(network=network, config=config, source="a test", changes=changes)
+
+    monkeypatch.setitem(RECIPES, "small", Formula(make=small, networks=("nasnet_a_cifar",)))
+    result = convatlas.train_recipe("small", photos, out=tmp_path / "run")
+    model = convatlas.load(result.model)  # which runs its stored examples
+    assert model.preprocessing.size == 32
+    assert convatlas.evaluate(result.model, photos).accuracy == result.json["accuracy"]
+    assert json.loads((tmp_path / "run/run.json").read_text())["changes"] == changes
 
 
 @pytest.mark.slow
@@ -129,3 +194,60 @@ def test_terminated_it_leaves_and_goes_on(photos: Path, tmp_path: Path) -> None:
     assert json.loads(finished) == json.loads(alone)
     weights = [(tmp_path / out / "model/model.safetensors").read_bytes() for out in ("run", "alone")]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("images", ["memory", "cached", "streamed"])
+def test_however_images_are_read_the_result_is_the_same(
+    photos: Path, trained: convatlas.TrainResult, tmp_path: Path, images: Literal["memory", "cached", "streamed"]
+) -> None:
+    """Without random crops, which a stream takes from the whole photo."""
+    result = convatlas.train_recipe(RECIPE, photos, out=tmp_path / "run", settings=QUICK, images=images)
+    read = {"memory": "InMemory", "cached": "Cached", "streamed": "Streamed"}[images]
+    assert result.json["read"] == read
+    assert result.json["loss"] == pytest.approx(trained.json["loss"], rel=1e-4)
+    tensors = [load_file(each.model / "model.safetensors") for each in (result, trained)]
+    assert all(torch.allclose(tensors[0][key], x, rtol=1e-3, atol=1e-3) for key, x in tensors[1].items())
+
+
+def test_photos_that_are_cropped_are_streamed(photos: Path, tmp_path: Path) -> None:
+    settings = ["epochs=1", "batch_size=4", "image_size=96", "augment.scale=0.3,1.0", "augment.pad=0"]
+    result = convatlas.train_recipe(RECIPE, photos, out=tmp_path / "run", settings=settings)
+    assert result.json["read"] == "Streamed"
+
+
+def test_the_page_of_a_run_has_its_curves_and_its_result(trained: convatlas.TrainResult, tmp_path: Path) -> None:
+    text = (trained.folder / "report.html").read_text(encoding="utf-8")
+    assert text.count("<svg") == 6 and "http-equiv" not in text  # three charts, for a desk and for a telephone
+    assert trained.json["protocol"] in text and "2 of 2 epochs" in text
+    for file in ("run.json", "metrics.jsonl"):
+        shutil.copy(trained.folder / file, tmp_path)
+    going_on = render_run(tmp_path).read_text(encoding="utf-8")
+    assert 'http-equiv="refresh"' in going_on and trained.json["protocol"] not in going_on
+    (tmp_path / "metrics.jsonl").write_text("")
+    assert "No epoch is done yet" in render_run(tmp_path).read_text(encoding="utf-8")
+
+
+def test_a_folder_that_is_no_run_has_no_page(tmp_path: Path) -> None:
+    with pytest.raises(ConvAtlasError, match=r"is no run that can be read.*--out"):
+        render_run(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(ConvAtlasError, match="is not of the schema"):
+        render_run(tmp_path)
+
+
+def test_learning_rates_are_tried_without_a_run(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["train", RECIPE, str(photos), "--set", "batch_size=4", "--lr-find"]
+    told = CliRunner().invoke(app, [*words, "--json"])
+    assert told.exit_code == 0, told.output
+    found = json.loads(told.stdout)
+    assert found["network"] == RECIPE and found["rates"][0] == pytest.approx(1e-6)
+    shown = CliRunner().invoke(app, words).stdout
+    assert f"try --set optim.lr={found['suggestion']:.2g}" in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_needs_a_folder(photos: Path) -> None:
+    told = CliRunner().invoke(app, ["train", RECIPE, str(photos)])
+    assert told.exit_code == 2 and "--out" in told.output

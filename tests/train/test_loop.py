@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from convatlas.errors import ConvAtlasError
 from convatlas.train import Augment, Epoch, InMemory, Optim, TrainConfig, accuracy, train
-from convatlas.train.objective import Objective
+from convatlas.train.losses import Objective
 from convatlas.train.optim import learning_rate, optimiser
 from convatlas.train.order import Order, balanced
 
@@ -151,17 +152,36 @@ def test_images_it_cannot_train_on() -> None:
         train(small_net(), stripes(1, seed=1), CONFIG)
 
 
+def test_batch_norm_needs_two_images() -> None:
+    with pytest.raises(ConvAtlasError, match="batch norm needs at least 2 images"):
+        train(small_net(), stripes(5, seed=1), replace(CONFIG, batch_size=1))
+
+
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ({"batch_size": 1}, "batch_size is 1"),
+        ({"batch_size": 0}, "batch_size is 0"),
         ({"epochs": 0}, "not 0 and 20"),
         ({"mean": (0.5,)}, "1 channels and std has 3"),
+        ({"micro_batch": 17}, "micro_batch is 17; give images, up to batch_size"),
+        ({"patience": -1}, "counted from 0, not -1"),
+        ({"augment.flip": 0.3, "augment.flip_mode": "alternate"}, "augment.flip is 0.3; flips that alternate"),
+        ({"optim.rise": 1.0}, "optim.rise in"),
+        ({"optim.norm_bias_lr": 0}, "norm_bias_lr is above 0"),
     ],
 )
-def test_configs_that_mean_nothing(field: dict[str, int], message: str) -> None:
+def test_configs_that_mean_nothing(field: dict[str, Any], message: str) -> None:
+    parts: dict[str, dict[str, Any]] = {"": {}, "optim": {}, "augment": {}}
+    for path, value in field.items():
+        part, _, name = path.rpartition(".")
+        parts[part][name] = value
     with pytest.raises(ValueError, match=message):
-        replace(CONFIG, **field)
+        replace(
+            *(CONFIG,),
+            **parts[""],
+            optim=replace(CONFIG.optim, **parts["optim"]),
+            augment=replace(CONFIG.augment, **parts["augment"]),
+        )
 
 
 def test_the_learning_rate_warms_up_and_follows_a_cosine() -> None:
@@ -169,6 +189,70 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine() -> None:
     rates = [learning_rate(optim, epoch, 10) for epoch in (0, 1, 2, 6, 10)]
     assert rates == pytest.approx([0.01, 0.505, 1.0, 0.55, 0.1])
     assert learning_rate(Optim(lr=1.0, warmup_epochs=5), 1, 2) == pytest.approx(1.0)  # never more than half of the run
+
+
+@pytest.mark.parametrize("epochs", [1, 4, 100])
+def test_a_triangle_rises_and_falls_in_shares_of_the_run(epochs: int) -> None:
+    optim = Optim(lr=2.0, schedule="triangle", rise=0.2, final_lr=0.1)
+    rates = [learning_rate(optim, share * epochs, epochs) for share in (0, 0.1, 0.2, 0.6, 1)]
+    assert rates == pytest.approx([0.4, 1.2, 2.0, 1.1, 0.2])
+
+
+def test_biases_of_norms_have_a_rate_of_their_own_and_no_more_decay_a_step() -> None:
+    model = small_net()
+    groups = optimiser(model, Optim(weight_decay=0.1, decay_all=True, norm_bias_lr=8)).param_groups
+    quick = [group for group in groups if group["scale"] != 1]
+    assert [id(p) for group in quick for p in group["params"]] == [id(model.get_parameter("norm.bias"))]
+    assert {group["scale"] * group["weight_decay"] for group in groups} == {0.1}
+    assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in model.parameters()}
+
+
+def test_halves_and_rates_that_mean_nothing() -> None:
+    with pytest.raises(ValueError, match=r"augment.flip is 0.3; flips that alternate are of one half"):
+        Augment(flip=0.3, flip_mode="alternate")
+    with pytest.raises(ValueError, match=r"optim.norm_bias_lr is above 0, not 0"):
+        Optim(norm_bias_lr=0)
+
+
+def test_a_group_learns_at_its_scale() -> None:
+    """Without momentum and decay the first step of the norm's bias is `norm_bias_lr` times what it is without."""
+    images = stripes(16, seed=1)
+    steps: list[Tensor] = []
+    for scale in (1.0, 8.0):
+        model = small_net()
+        plain = Optim(lr=0.1, momentum=0, weight_decay=0, warmup_epochs=0, norm_bias_lr=scale)
+        train(model, images, TrainConfig(epochs=1, batch_size=16, image_size=16, optim=plain))
+        steps.append(model.get_parameter("norm.bias") - small_net().get_parameter("norm.bias"))
+    torch.testing.assert_close(steps[1], 8 * steps[0])
+    assert steps[0].any()
+
+
+def test_flips_that_alternate_show_every_image_both_ways_in_two_epochs() -> None:
+    n, model = 40, small_net()
+    images = torch.zeros(n, 3, 16, 16, dtype=torch.uint8)
+    images[:, :, :, 0] = torch.arange(1, n + 1, dtype=torch.uint8)[:, None, None]  # its number, at the left
+    seen: list[Tensor] = []
+
+    def look(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        seen.append(given[0].mul(255).round()[:, 0, 0])  # the first row
+
+    model.get_submodule("conv").register_forward_pre_hook(look)
+    config = TrainConfig(
+        epochs=4,
+        batch_size=10,
+        image_size=16,
+        optim=Optim(lr=0.01),
+        augment=Augment(flip=0.5, flip_mode="alternate"),
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+    )
+    train(model, InMemory(images, torch.arange(n) % 2), config)
+    for epoch in range(3):
+        left, right = (torch.cat(seen[4 * epoch : 4 * epoch + 8])[:, side].sort().values for side in (0, -1))
+        numbers = torch.arange(1.0, n + 1)
+        assert torch.equal(left, torch.cat([torch.zeros(n), numbers])) and torch.equal(right, left)
+    first = torch.cat(seen[:4])[:, 0].count_nonzero()
+    assert 8 < int(first) < 32
 
 
 def test_norms_and_biases_are_not_decayed() -> None:
@@ -297,6 +381,7 @@ def test_patience_ends_with_the_best_weights() -> None:
     history = train(
         *(model, stripes(40, seed=1), replace(CONFIG, epochs=40, patience=3)),
         held_out=held_out,
+        part="val",
         log=lambda epoch: states.append({key: x.clone() for key, x in model.state_dict().items()}),
     )
     accuracies = [epoch.held_out or 0 for epoch in history]
@@ -307,8 +392,10 @@ def test_patience_ends_with_the_best_weights() -> None:
 
 
 def test_patience_needs_something_to_be_measured() -> None:
-    with pytest.raises(ConvAtlasError, match="patience asks for a validation part"):
+    with pytest.raises(ConvAtlasError, match="patience looks at a validation part, and there is none"):
         train(small_net(), stripes(40, seed=1), replace(CONFIG, patience=1))
+    with pytest.raises(ConvAtlasError, match="only a test part, which nothing may be chosen by"):
+        train(small_net(), stripes(40, seed=1), replace(CONFIG, patience=1), held_out=stripes(8, seed=2), part="test")
 
 
 def uneven(n: int) -> InMemory:

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from convatlas.errors import ConvAtlasError
 from convatlas.train import InMemory, TrainConfig, train
-from convatlas.train.loop import _loss
-from convatlas.train.objective import Objective
-from convatlas.train.order import Order
+from convatlas.train.augment import changed
+from convatlas.train.losses import Objective
+from convatlas.train.order import Order, seed_of
 from convatlas.train.processes import Alone, led, processes
 
 fcntl = pytest.importorskip("fcntl", reason="pair.py forks")
@@ -73,7 +73,8 @@ def test_running_statistics_are_the_mean_of_what_each_would_have_kept(pairs: Pat
     kept: list[dict[str, Tensor]] = []
     for indices, seed in Order(images.labels, config).micro_batches(0, 20, until=1):
         model = copy.deepcopy(small_net()).to(memory_format=torch.channels_last)
-        _loss(Objective(model.train(), config), images.images[indices], images.labels[indices], config, seed)
+        torch.manual_seed(seed_of(seed, "dropout", 0))
+        Objective(model.train(), config)(*changed(images.images[indices], images.labels[indices], config, seed))
         kept.append(model.state_dict())
     two = state(pairs, "one_step", 2)
     for key in ("norm.running_mean", "norm.running_var"):

@@ -34,6 +34,20 @@ EVERY = [
     replace(CONFIG, ema=0.8, label_smoothing=0.1),
     replace(CONFIG, optim=Optim(name="adamw", lr=0.01, warmup_epochs=1)),
     replace(CONFIG, precision="bfloat16"),
+    replace(CONFIG, optim=Optim(name="rmsprop", lr=0.01, eps=1.0, schedule="plateau", patience=1, warmup_epochs=0)),
+    replace(CONFIG, optim=Optim(name="lamb", lr=0.01, clip_norm=1.0, warmup_epochs=1), loss="binary"),
+    replace(
+        CONFIG,
+        optim=Optim(lr=0.1, nesterov=False, velocity="steps", bias_lr=2, schedule="halving", warmup_epochs=0),
+        augment=Augment(
+            flip=0.5, flip_mode="alternate", pca=0.1, randaugment=6, rotate=5, cutout=4, mixup=0.5, mixup_alpha=0.2
+        ),
+    ),
+    replace(
+        CONFIG,
+        optim=Optim(lr=0.1, norm_bias_lr=8, decay_all=True, schedule="triangle", final_lr=0.1),
+        augment=Augment(pad=2, padding="reflect", flip=0.5, flip_mode="alternate"),
+    ),
 ]
 
 
@@ -52,6 +66,7 @@ def go(folder: Path, config: TrainConfig = CONFIG, stop_after: int = 0, save_eve
         train(
             *(model, stripes(40, seed=1), config),
             held_out=stripes(20, seed=2),
+            part="val",
             run=run,
             save_every=save_every,
             progress=progress,
@@ -64,7 +79,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
-@pytest.mark.parametrize("config", EVERY, ids=["sgd", "ema", "adamw", "bfloat16"])
+@pytest.mark.parametrize("config", EVERY, ids=["sgd", "ema", "adamw", "bfloat16", "plateau", "lamb", "steps", "fast"])
 def test_stopped_after_any_step_it_ends_the_same(tmp_path: Path, config: TrainConfig) -> None:
     alone = go(tmp_path / "alone", config)
     for step in range(1, STEPS):

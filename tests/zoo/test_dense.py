@@ -11,7 +11,7 @@ from torch import nn
 from convatlas import catalogue, zoo
 from peers import peer
 
-FIXED = ("lenet5_modern", "alexnet", "caffenet", "zfnet", "alexnet_owt", "vgg11", "vgg16_c")
+FIXED = ("lenet5_modern", "alexnet", "caffenet", "zfnet", "alexnet_owt", "vgg11", "vgg16_c", "cifar_fast_025")
 POOLED = (
     "resnet20_cifar",
     "densenet_40_12_cifar",

@@ -108,6 +108,38 @@ class TestNASNet:
         assert float(dropped.mean()) == pytest.approx(1, abs=0.02)
         assert torch.equal(drop.eval()(torch.ones(3, 1, 1, 1)), torch.ones(3, 1, 1, 1))
 
+    @pytest.mark.parametrize(
+        ("name", "maps", "side", "means"),
+        [("nasnet_a_cifar", 384, 16, 4), ("nasnet_a_mobile", 528, 14, 4), ("nasnet_a_large", 2016, 21, 6)],
+    )
+    def test_the_auxiliary_classifier_reads_the_maps_before_the_last_reduction(
+        self, name: str, maps: int, side: int, means: int
+    ) -> None:
+        config = replace(zoo.config_of(name), auxiliary=True)
+        with torch.device("meta"):
+            model = zoo.build(name, num_classes=7, config=config).train()
+            image = torch.empty(2, 3, *[zoo.native(name)[0][1]] * 2)
+        seen: list[tuple[int, ...]] = []
+        before = model.get_submodule("auxiliary.before")
+        before.register_forward_pre_hook(lambda module, given: seen.append(tuple(given[0].shape)))
+        assert [tuple(each.shape) for each in model.all_logits(image)] == [(2, 7), (2, 7)]
+        assert seen == [(2, maps, side, side)]
+        assert tuple(before.get_parameter("conv.weight").shape) == (768, 128, means, means)
+
+    def test_the_auxiliary_classifier_changes_nothing_else(self) -> None:
+        config = replace(zoo.config_of("nasnet_a_cifar"), cells=1)
+        plain = nasnet.NASNet(config, num_classes=3).eval()
+        with_it = nasnet.NASNet(replace(config, auxiliary=True), num_classes=3).eval()
+        missing = with_it.load_state_dict(plain.state_dict(), strict=False)
+        assert missing.unexpected_keys == [] and all(key.startswith("auxiliary.") for key in missing.missing_keys)
+        for side in (32, 24):  # of other images the means are brought to four by four
+            images = torch.randn(2, 3, side, side)
+            with torch.inference_mode():
+                first, second = with_it.all_logits(images)
+                assert torch.equal(plain(images), with_it(images)) and torch.equal(plain(images), first)
+                assert second.shape == (2, 3) and len(plain.all_logits(images)) == 1
+        assert not nasnet.NASNet(replace(config, auxiliary=True), num_classes=0).auxiliary
+
     @torch.inference_mode()
     def test_cuts_hold_pairs_and_taps_give_maps(self) -> None:
         model = zoo.build("nasnet_a_cifar", num_classes=3).eval()

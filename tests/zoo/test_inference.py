@@ -12,10 +12,16 @@ from torch import Tensor, nn
 from convatlas import catalogue, zoo
 from convatlas.zoo.inference import for_inference, normalised
 
-UNFOLDED = ("preresnet", "wrn", "densenet", "nasnet")  # some or all of their norms follow sums and stacks
+UNFOLDED = (
+    "preresnet",
+    "wrn",
+    "densenet",
+    "nasnet",
+    "cifar_fast",
+)  # some or all of their norms follow sums, stacks and pools
 QUICK = (  # one of each kind of block
     *("lenet5", "lenet5_modern", "resnet18", "resnet20_cifar", "mobilenet_v1_025", "preresnet110_cifar"),
-    *("densenet_40_12_cifar", "se_resnet18", "nasnet_a_cifar", "googlenet_bn"),
+    *("densenet_40_12_cifar", "se_resnet18", "nasnet_a_cifar", "googlenet_bn", "cifar_fast_025"),
 )
 VARIANTS = [
     name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)

@@ -37,6 +37,14 @@ BY_HAND = {
         6_624_904 + (512 + 528) * 128 + 4 * 128 + 2 * (2048 * 1024 + 1024 + 1024 * 1000 + 1000),
         1_498_376_192,
     ),
+    # 24 whitening filters of 12 weights with biases; two 3×3 a stage; norms of as many maps; 10 classes without biases
+    **{
+        name: (
+            24 * 13 + 9 * (24 * a + a**2 + a * b + 2 * b**2 + b**2) + 4 * (a + 2 * b) + 10 * b,
+            288 * 31**2 + 9 * (24 * a * 31**2 + (a**2 + a * b) * 15**2 + (b**2 + b**2) * 7**2 + b**2 * 3**2) + 10 * b,
+        )
+        for name, a, b in (("cifar_fast", 64, 256), ("cifar_fast_050", 32, 128), ("cifar_fast_025", 16, 64))
+    },
     # option B adds 1×1 projections 16 → 32 and 32 → 64 with their norms
     **{
         f"resnet{depth}_b_cifar": (a + 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64, m + 16 * 32 * 16**2 + 32 * 64 * 8**2)
@@ -60,7 +68,7 @@ QUICK = (  # one of each family and kind of block; the slow suite has all
     *("lenet5", "lenet5_modern", "alexnet", "zfnet", "nin_cifar", "vgg11", "googlenet", "googlenet_bn", "resnet18_v1"),
     *("resnet20_cifar", "plain20_cifar", "resnet50", "preresnet110_cifar", "wrn_16_8_cifar", "se_resnet18"),
     *("densenet121", "densenet_40_12_cifar", "fractalnet20_cifar", "mobilenet_v1_025", "mobilenet_v2"),
-    *("mobilenet_v3_small", "nasnet_a_mobile"),
+    *("mobilenet_v3_small", "nasnet_a_mobile", "cifar_fast_025"),
 )
 ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
 
@@ -213,7 +221,10 @@ def test_the_gradient_reaches_every_parameter(name: str) -> None:
     model, images = small(name)  # in evaluation mode, as drop-path cuts parameters off
     outputs = model.all_logits(images) if isinstance(model, zoo.googlenet.GoogLeNet) else (model(images),)
     torch.cat(outputs).square().sum().backward()
-    assert [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+    trained = {key: p for key, p in model.named_parameters() if p.requires_grad}
+    assert [key for key, p in trained.items() if p.grad is None or not p.grad.any()] == []
+    frozen = model.state_dict().keys() - trained.keys() - dict(model.named_buffers()).keys()
+    assert not frozen or name.startswith("cifar_fast")  # whose first layer and gains stay what they are
 
 
 @pytest.mark.parametrize("name", ALL)

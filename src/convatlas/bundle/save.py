@@ -25,6 +25,7 @@ from convatlas.zoo.heads.probe import ProbeConfig, ProbeNet
 from convatlas.zoo.inference import normalised
 
 SCHEMA = "convatlas.bundle/1"
+TOLERANCE = 1e-4  # of the largest logit: what float32 on another processor may differ by, and no decoder or resize may
 CONFIG, WEIGHTS, EXAMPLES = "config.json", "model.safetensors", "examples"
 _TIMM_ARGUMENTS = {"padding": ("pad_type", {"tensorflow": "same"}), "norm_eps": ("bn_eps", {})}
 
@@ -77,6 +78,11 @@ def save(folder: Path, model: nn.Module, contents: Contents) -> None:
             "sha256": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files},
         },
     }
+    write_config(folder, described)
+
+
+def write_config(folder: Path, described: dict[str, Any]) -> None:
+    """Writes config.json, with the checksum of its content."""
     described["convatlas"]["config_sha256"] = config_sha256(described)
     # half of a surrogate pair, which is how Python has a file name that is not text, becomes JSON's own escape
     text = json.dumps(described, indent=1, ensure_ascii=False)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from convatlas.cli.compare import compare
+from convatlas.cli.ensemble import ensemble
 from convatlas.cli.output import Json, percent, problems_text, progress_bars, put_json, say, table
 from convatlas.cli.show import show
 from convatlas.cli.study import study
@@ -24,7 +25,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 cache_app = typer.Typer(
-    help="Show or shrink the cache of computed features.", no_args_is_help=True, rich_markup_mode=None
+    help="Show or shrink the cache of computed features and decoded images.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(cache_app, name="cache")
 
@@ -53,6 +56,14 @@ Weights = Annotated[
         help="Its weights: a file, a hub folder, or a tag (`convatlas list --weights` shows them).",
     ),
 ]
+ViewsOption = Annotated[
+    str,
+    typer.Option(
+        "--views",
+        metavar="NAME",
+        help="What of an image is shown, probabilities averaged: centre, flip, ten, 144, dense or dense:SIDE,SIDE.",
+    ),
+]
 Download = Annotated[bool, typer.Option("--download", help="Allow fetching published weights.")]
 
 
@@ -77,15 +88,19 @@ def convatlas_(
 def list_(
     pattern: Annotated[str, typer.Argument(help="A shell pattern, such as 'resnet*'.")] = "*",
     weights: Annotated[bool, typer.Option("--weights", help="List the tags of weights for them instead.")] = False,
+    recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes that `train` has instead.")] = False,
     json: Json = False,
 ) -> None:
-    """List the networks there are, with parameters and mult-adds; or the published weights they can load."""
+    """List the networks there are, with parameters and mult-adds; the published weights they can load; or how they are trained."""
     from dataclasses import asdict
 
     from convatlas import catalogue
 
     if weights:
         list_weights(pattern, json)
+        return
+    if recipes:
+        list_recipes(pattern, json)
         return
 
     found = [catalogue.networks()[name] for name in catalogue.names(pattern)]
@@ -104,6 +119,17 @@ def list_(
         for n in found
     ]
     print(table(("name", "family", "input", "classes", "parameters", "mult-adds"), rows, right=(3, 4, 5)))
+
+
+def list_recipes(pattern: str, json: bool) -> None:
+    """What `convatlas list --recipes` shows."""
+    from convatlas.train.recipes.table import COLUMNS, described, row
+
+    found = described(pattern)
+    if json:
+        put_json({"schema": "convatlas.recipes/1", "recipes": found})
+        return
+    print(table(COLUMNS, [row(each) for each in found], right=(3, 4, 5)))
 
 
 def list_weights(pattern: str, json: bool) -> None:
@@ -132,7 +158,9 @@ app.command()(show)
 
 
 @app.command()
-def check(data: Annotated[Path, typer.Argument(help="A folder, a zip of one, or a CSV.")], json: Json = False) -> None:
+def check(
+    data: Annotated[Path, typer.Argument(help="A folder, a zip or tar of one, or a CSV.")], json: Json = False
+) -> None:
     """Decode every image and name what is wrong with the data; nothing is changed. Exit status 1 if there is an error."""
     from convatlas.jobs.check import check as run
 
@@ -154,7 +182,7 @@ def check(data: Annotated[Path, typer.Argument(help="A folder, a zip of one, or 
 @app.command()
 def fit(
     data: Annotated[
-        Path, typer.Argument(help="A folder (train/class/*, test/class/* or class/*), a zip of one, or a CSV.")
+        Path, typer.Argument(help="A folder (train/class/*, test/class/* or class/*), a zip or tar of one, or a CSV.")
     ],
     backbone: Backbone = None,
     weights: Weights = None,
@@ -199,14 +227,17 @@ def predict(
     folder: Annotated[Path, typer.Argument(help="A model folder.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     top: Annotated[int, typer.Option("--top", min=1, help="How many of the likeliest classes to give.")] = 5,
+    views: ViewsOption = "centre",
     device: DeviceOption = Device.auto,
     json: Json = False,
 ) -> None:
     """Name the class of images, with calibrated probabilities. Exit status 1 if one could not be read."""
     from convatlas.bundle.load import load, paths_in
     from convatlas.jobs.images import resolve_device
+    from convatlas.jobs.judge import views_json
 
     classifier = load(folder, device=resolve_device(device.value))
+    looked = classifier.looking(views)
     paths = paths_in(images)
     if not paths:
         raise ConvAtlasError(
@@ -215,10 +246,11 @@ def predict(
     rows = []
     with progress_bars() as progress:
         for start in range(0, len(paths), 32):
-            rows += classifier.predict(paths[start : start + 32], top=top)
+            rows += classifier.predict(paths[start : start + 32], top=top, views=views)
             progress("predict", len(rows), len(paths))
     if json:
-        put_json({"schema": "convatlas.predict/1", "model": str(folder), "rows": [row.to_json() for row in rows]})
+        described = {"schema": "convatlas.predict/1", "model": str(folder), "views": views_json(classifier, looked)}
+        put_json(described | {"rows": [row.to_json() for row in rows]})
     for row in rows:
         if row.error:
             say(f"convatlas: {row.error}")
@@ -231,10 +263,11 @@ def predict(
 @app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="A model folder.")],
-    data: Annotated[Path, typer.Argument(help="A folder, a zip of one, or a CSV.")],
+    data: Annotated[Path, typer.Argument(help="A folder, a zip or tar of one, or a CSV.")],
     split: Annotated[
         str | None, typer.Option("--split", help="train, val, test or all; by default test, else val, else all.")
     ] = None,
+    views: ViewsOption = "centre",
     device: DeviceOption = Device.auto,
     json: Json = False,
 ) -> None:
@@ -242,11 +275,12 @@ def evaluate(
     from convatlas.jobs.evaluate import evaluate as run
 
     with progress_bars() as progress:
-        result = run(folder, data, split=split, device=device.value, progress=progress).json
+        result = run(folder, data, split=split, views=views, device=device.value, progress=progress).json
     if json:
         put_json(result)
         return
     print(scores_text(result))
+    print(views_text(result["views"]))
     for path in result["unreadable"]:
         say(f"not counted, unreadable: {path}")
 
@@ -387,11 +421,18 @@ def scores_text(result: dict[str, Any]) -> str:
     )
 
 
+def views_text(views: dict[str, Any]) -> str:
+    """What of each image was shown, and at what cost."""
+    passes = views["forward_passes"]
+    return f"\nviews: {views['name']} ({views['what']}), {passes} forward pass{'es' if passes > 1 else ''} an image"
+
+
 def _cache_row(file: Any) -> tuple[str, str, str, str]:
-    what = file.identity.get("network") or "image checks"
+    what = file.identity.get("network") or file.identity.get("what") or "image checks"
     return file.path.name, what, f"{file.entries:,}", f"{file.bytes_ / 1e6:,.1f}"
 
 
 app.command()(compare)
+app.command()(ensemble)
 app.command()(study)
 app.command()(train)

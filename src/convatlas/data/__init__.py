@@ -2,7 +2,7 @@
 
 from convatlas.data.check import CheckResult, check
 from convatlas.data.classes import ClassMap
-from convatlas.data.decode import DECODER, MAX_PIXELS, decode
+from convatlas.data.decode import DECODER, MAX_PIXELS, Box, decode, decode_part
 from convatlas.data.diagnose import diagnose
 from convatlas.data.examine import Examined, examine
 from convatlas.data.facts import DecodeError, Facts
@@ -11,12 +11,14 @@ from convatlas.data.problems import Problem, worst_first
 from convatlas.data.records import Record
 from convatlas.data.scan import Dataset, scan
 from convatlas.data.split import folds, units
+from convatlas.data.views import Views
 
 __all__ = [
     "DECODER",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "MAX_PIXELS",
+    "Box",
     "CheckResult",
     "ClassMap",
     "Dataset",
@@ -26,8 +28,10 @@ __all__ = [
     "Preprocessing",
     "Problem",
     "Record",
+    "Views",
     "check",
     "decode",
+    "decode_part",
     "diagnose",
     "examine",
     "folds",

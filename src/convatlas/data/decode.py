@@ -9,13 +9,16 @@ format, called directly, because `Image.open` checks sizes by a process-wide lim
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import PIL
 import simplejpeg
+from numpy.typing import NDArray
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -38,6 +41,8 @@ from convatlas.data.sniff import EXTENSIONS, OTHER_PICTURES, PREFIX_BYTES, sniff
 REVISION = 1  # raise it whenever a change here, in `colour` or in `headers` can change a pixel or a fact
 
 MAX_PIXELS = 178_956_970  # Pillow's own limit for refusing: 512 MiB as RGB
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 # All that can change pixels; part of every key under which decoded results are stored.
 DECODER = "; ".join(
@@ -87,12 +92,84 @@ def decode(
     `max_pixels` are refused from their header. Thread-safe; the decoding itself releases the interpreter's lock.
     """
     try:
-        return _decode(data, background, max_pixels)
+        image, facts = _decode(data, background, max_pixels)
     except DecodeError as error:
         raise error.named(printable(name)) from None
+    grey, dominant = _sample(image)
+    return image, replace(facts, grey=grey, dominant=dominant)
 
 
-def _decode(data: bytes, background: Colour, max_pixels: int) -> tuple[Image.Image, Facts]:
+def decode_part(
+    data: bytes,
+    part: Callable[[int, int], Box],
+    *,
+    least: int = 0,
+    name: str = "",
+    background: Colour = (255, 255, 255),
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.uint8]:
+    """The part of the upright RGB image that `part(width, height)` chooses, decoded as by `decode`: (height, width, 3), without facts.
+
+    With `least`, a JPEG of which more is there is decoded at a half, a quarter or an eighth of its size, such that both sides of the
+    part keep at least `least` pixels; its edges then move outwards to whole pixels. The smaller inverse cosine transforms average
+    nearly as a box filter does, at a fraction of the time. `part` may be called more than once, for the same size.
+
+    Raises `DecodeError` as `decode`.
+    """
+
+    def divisor(width: int, height: int) -> int:
+        left, top, right, bottom = part(width, height)
+        sides = min(right - left, bottom - top)
+        return next((by for by in (8, 4, 2) if least and sides >= by * least), 1)
+
+    plain = _plain_jpeg(data, divisor, max_pixels)
+    if plain is not None:
+        samples, width, height = plain
+        left, top, right, bottom = _shrunk(part(width, height), divisor(width, height))
+        return np.ascontiguousarray(samples[top:bottom, left:right])
+    try:
+        image, facts = _decode(data, background, max_pixels, divisor)
+    except DecodeError as error:
+        raise error.named(printable(name)) from None
+    width, height = (facts.height, facts.width) if facts.orientation >= 5 else (facts.width, facts.height)
+    by = 1 if image.size == (width, height) else divisor(width, height)
+    left, top, right, bottom = _shrunk(part(width, height), by)
+    return np.array(image.crop((left, top, min(right, image.width), min(bottom, image.height))))
+
+
+def _plain_jpeg(
+    data: bytes, divisor: Callable[[int, int], int], max_pixels: int
+) -> tuple[NDArray[np.uint8], int, int] | None:
+    """The samples of an upright colour JPEG of which nothing odd is to be said, and its whole size: what nearly all photos are.
+
+    Without the detour through a Pillow image, whose copies are a tenth of the time.
+    """
+    if sniff(data[:PREFIX_BYTES]) != "JPEG":
+        return None
+    try:
+        header = read_header("JPEG", data)
+        if header.size is None or header.bits != 8 or header.components != 3 or header.orientation != 1:
+            return None
+        _check_size(*header.size, max_pixels)
+        return _jpeg_samples(data, "RGB", max_pixels, divisor(*header.size)), *header.size
+    except Exception:  # `_decode` will meet the same, and says what it is
+        return None
+
+
+def _shrunk(box: Box, by: int) -> Box:
+    """The pixels of the smaller image that a box touches; up to one beside it where the image was turned and its size is no multiple."""
+    left, top, right, bottom = box
+    return left // by, top // by, math.ceil(right / by), math.ceil(bottom / by)
+
+
+def _whole(width: int, height: int) -> int:
+    return 1
+
+
+def _decode(
+    data: bytes, background: Colour, max_pixels: int, divisor: Callable[[int, int], int] = _whole
+) -> tuple[Image.Image, Facts]:
+    """The facts lack what `_sample` finds. A JPEG's upright size goes to `divisor`, which says by how much to shrink it."""
     if not data:
         raise DecodeError("empty", "it has 0 bytes", "Fetch the file again, or remove it.")
     format_ = sniff(data[:PREFIX_BYTES])
@@ -100,8 +177,10 @@ def _decode(data: bytes, background: Colour, max_pixels: int) -> tuple[Image.Ima
         raise _refusal(format_, data)
     try:
         header = read_header(format_, data)
-        image = _jpeg(data, header, max_pixels) if format_ == "JPEG" else _plugin(format_, header, max_pixels)
-        width, height = image.size
+        whole = header.size if format_ == "JPEG" and header.size and all(header.size) else None
+        by = divisor(*(whole[::-1] if header.orientation >= 5 else whole)) if whole else 1
+        image = _jpeg(data, header, max_pixels, by) if format_ == "JPEG" else _plugin(format_, header, max_pixels)
+        width, height = whole if whole and by > 1 else image.size
         mode = image.mode
         image, alpha, peak = to_rgb(image, header, background)
         if header.orientation in _UPRIGHT:
@@ -115,7 +194,6 @@ def _decode(data: bytes, background: Colour, max_pixels: int) -> tuple[Image.Ima
     except Exception as error:
         # Decoders meet damaged bytes with every kind of exception; which one says nothing about the program.
         raise _explain(format_, error) from None
-    grey, dominant = _sample(image)
     return image, Facts(
         format=format_,
         width=width,
@@ -126,21 +204,17 @@ def _decode(data: bytes, background: Colour, max_pixels: int) -> tuple[Image.Ima
         bits=header.bits,
         cmyk=mode == "CMYK",
         alpha=alpha,
-        grey=grey,
-        dominant=dominant,
         peak=peak,
     )
 
 
-def _jpeg(data: bytes, header: Header, max_pixels: int) -> Image.Image:
-    """Through simplejpeg; what libjpeg merely finds odd goes through Pillow, as everybody else reads it."""
+def _jpeg(data: bytes, header: Header, max_pixels: int, divisor: int) -> Image.Image:
+    """Through simplejpeg; what libjpeg merely finds odd goes through Pillow, whole, as everybody else reads it."""
     if header.bits != 8 or header.components not in _JPEG_MODES:
         return _plugin("JPEG", header, max_pixels)
     mode, layout = _JPEG_MODES[header.components]
     try:
-        height, width = map(int, simplejpeg.decode_jpeg_header(data, strict=False)[:2])
-        _check_size(width, height, max_pixels)
-        samples = simplejpeg.decode_jpeg(data, layout, strict=True)
+        samples = _jpeg_samples(data, layout, max_pixels, divisor)
     except ValueError as complaint:
         message = str(complaint)
         if "premature end of jpeg file" in message.lower():
@@ -153,11 +227,21 @@ def _jpeg(data: bytes, header: Header, max_pixels: int) -> Image.Image:
             raise
         except Exception:
             raise corrupt(f"the JPEG data cannot be decoded ({message})") from None
+    height, width = samples.shape[:2]
     if mode == "CMYK":  # stored inverted, as Adobe began and every reader assumes
         return Image.frombuffer("CMYK", (width, height), 255 - samples, "raw", "CMYK", 0, 1)
     if mode == "L":
         return Image.frombuffer("L", (width, height), samples, "raw", "L", 0, 1)
     return _rgb_over(samples, width, height)
+
+
+def _jpeg_samples(data: bytes, layout: str, max_pixels: int, divisor: int) -> NDArray[np.uint8]:
+    """Raises `ValueError` with libjpeg's complaint, whatever it is about."""
+    height, width = map(int, simplejpeg.decode_jpeg_header(data, strict=False)[:2])
+    _check_size(width, height, max_pixels)
+    # the least size of those it can scale to; 0 is no demand, which is the whole
+    high, wide = (math.ceil(height / divisor), math.ceil(width / divisor)) if divisor > 1 else (0, 0)
+    return simplejpeg.decode_jpeg(data, layout, min_height=high, min_width=wide, strict=True)
 
 
 def _rgb_over(samples: np.ndarray[Any, Any], width: int, height: int) -> Image.Image:

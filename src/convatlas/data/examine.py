@@ -16,7 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from convatlas.data.colour import Colour
 from convatlas.data.decode import decode
 from convatlas.data.facts import DecodeError, Facts
 from convatlas.data.preprocessing import Preprocessing
@@ -35,6 +37,7 @@ class Examined:
     facts: Facts | None = None
     failure: DecodeError | None = None
     pixels: NDArray[np.uint8] | None = None  # (size, size, channels), where asked for
+    views: list[list[NDArray[np.uint8]]] | None = None  # by network and view, (h, w, channels), where asked for
 
 
 def examine(
@@ -42,6 +45,8 @@ def examine(
     records: Iterable[Record],
     *,
     preprocessing: Preprocessing | None = None,
+    views: Callable[[Image.Image], list[list[NDArray[np.uint8]]]] | None = None,
+    background: Colour = (255, 255, 255),
     known: Callable[[str], Facts | DecodeError | None] = lambda sha256: None,
     wanted: Callable[[str], bool] = lambda sha256: True,
     workers: int | None = None,
@@ -49,11 +54,12 @@ def examine(
 ) -> Iterator[Examined]:
     """Read, hash and decode `records`, in order.
 
-    Pixels come with `preprocessing` and where `wanted(sha256)`. `known(sha256)` may hand back what an earlier pass found;
-    a file is then decoded only if its pixels are wanted, and one that failed is not tried again. Both are called from
-    worker threads. Closing the iterator, or an exception in the loop over it, cancels what has not begun.
+    Pixels come with `preprocessing` and where `wanted(sha256)`; with `views` what that makes of the image on `background`.
+    `known(sha256)` may hand back what an earlier pass found; a file is then decoded only if its pixels or views are wanted, and
+    one that failed is not tried again. All three are called from worker threads. Closing the iterator, or an exception in the
+    loop over it, cancels what has not begun.
     """
-    background = preprocessing.background if preprocessing else (255, 255, 255)
+    background = preprocessing.background if preprocessing else background
 
     def look(record: Record) -> Examined:
         try:
@@ -65,14 +71,15 @@ def examine(
         if isinstance(found, DecodeError):
             return Examined(record=record, sha256=sha256, failure=found.named(dataset.locate(record)))
         with_pixels = preprocessing is not None and wanted(sha256)
-        if found is not None and not with_pixels:
+        if found is not None and not with_pixels and views is None:
             return Examined(record=record, sha256=sha256, facts=found)
         try:
             image, facts = decode(data, background=background)
         except DecodeError as error:
             return Examined(record=record, sha256=sha256, failure=error.named(dataset.locate(record)))
         pixels = preprocessing.pixels(image) if preprocessing is not None and with_pixels else None
-        return Examined(record=record, sha256=sha256, facts=facts, pixels=pixels)
+        seen = views(image) if views is not None else None
+        return Examined(record=record, sha256=sha256, facts=facts, pixels=pixels, views=seen)
 
     pool = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="examine")
     waiting: deque[Future[Examined]] = deque()

@@ -27,7 +27,7 @@ SPLITS: dict[str, Split] = {
 }
 EXPECTED = (
     "Expected are ROOT/CLASS/IMAGES or ROOT/{train,val,test}/CLASS/IMAGES, a CSV file with the columns path, label "
-    "(and split, group), or a zip archive of such folders."
+    "(and split, group), or a zip or tar archive of such folders."
 )
 
 

@@ -78,8 +78,10 @@ class Preprocessing:
         if len(self.background) != 3 or not all(0 <= value <= 255 for value in self.background):
             raise ConvAtlasError(f"background={self.background} is not a colour of three numbers from 0 to 255.")
 
-    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+    def pixels(self, image: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The network's input before scaling, uint8 (size, size, channels), from an RGB (or grey) image of any size."""
+        if not isinstance(image, Image.Image):
+            image = Image.fromarray(image)
         mode = "RGB" if self.channels == 3 else "L"
         if image.mode != mode:
             image = image.convert(mode)

@@ -15,12 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from convatlas.data.layouts import EXPECTED, read_folders
+from convatlas.data.layouts import EXPECTED, Reading, read_folders
+from convatlas.data.pairs import has_pairs, read_pairs
 from convatlas.data.problems import Problem, count, listing, printable
 from convatlas.data.records import Record, Split
 from convatlas.data.sniff import extension
 from convatlas.data.sources import FolderSource, Source, ZipSource
 from convatlas.data.table import read_table
+from convatlas.data.tar import TarSource, archives_among, is_tar, matching
 from convatlas.errors import ConvAtlasError
 
 ClassOrder = Literal["lexicographic", "natural"]
@@ -34,7 +36,7 @@ class Dataset:
     """The labelled files below a root, in a stable order: by split, then by path."""
 
     root: Path
-    layout: str  # "split folders", "class folders" or "csv"
+    layout: str  # "split folders", "class folders", "images with .cls files" or "csv", and in what
     records: tuple[Record, ...]
     problems: tuple[Problem, ...]  # what the listing alone shows; `diagnose` adds what the files show
     classes: tuple[str, ...]  # of the training part where there is one
@@ -73,8 +75,9 @@ class Dataset:
 
 
 def scan(path: str | Path, *, class_order: ClassOrder = "lexicographic") -> Dataset:
-    """List the data set at `path`: a folder, a zip archive of one, or a CSV file.
+    """List the data set at `path`: a folder, a zip or tar archive of one, a folder of tar archives, or a CSV file.
 
+    A pattern (`train-{000..145}.tar`, `train-*.tar`) means several tar archives, read as one.
     `class_order` is `"lexicographic"` (1, 10, 2; as torchvision, Keras and the Hugging Face hub) or `"natural"` (1, 2, 10; as
     timm). Raises `ConvAtlasError` for a path that holds no labelled images.
     """
@@ -85,18 +88,26 @@ def scan(path: str | Path, *, class_order: ClassOrder = "lexicographic") -> Data
     source: Source
     if root.is_dir():
         source = FolderSource(root)
-        reading = read_folders(source)
+        if shards := archives_among(source):
+            source = TarSource(root, shards)
+        reading = _read(source)
+    elif not root.exists() and (shards := matching(root)):
+        source = TarSource(root, shards)
+        reading = _read(source)
     elif not root.exists():
         raise ConvAtlasError(f"there is no {shown}.", remedy=_nearest(root) or "Check the path. " + EXPECTED)
     elif not root.is_file():
         raise ConvAtlasError(f"{shown} is neither a folder nor a file.", remedy=EXPECTED)
     elif zipfile.is_zipfile(root) or extension(root.name) == ".zip":
         source = ZipSource(root)
-        reading = read_folders(source)
+        reading = _read(source)
     elif extension(root.name) in (".csv", ".tsv"):
         source, reading = read_table(root)
+    elif is_tar(root):
+        source = TarSource(root)
+        reading = _read(source)
     else:
-        raise ConvAtlasError(f"{shown} is not a folder, a zip archive or a CSV file.", remedy=EXPECTED)
+        raise ConvAtlasError(f"{shown} is not a folder, a zip or tar archive or a CSV file.", remedy=EXPECTED)
 
     records = tuple(sorted(reading.records, key=lambda record: (SPLIT_ORDER.index(record.split), record.path)))
     training = [record for record in records if record.split == "train"] or records
@@ -104,12 +115,24 @@ def scan(path: str | Path, *, class_order: ClassOrder = "lexicographic") -> Data
     classes = tuple(sorted({record.label for record in training}, key=key))
     return Dataset(
         root=root,
-        layout=f"{reading.layout} in a zip archive" if isinstance(source, ZipSource) else reading.layout,
+        layout=reading.layout + _inside(source),
         records=records,
         problems=(*reading.problems, *_class_problems(records, training, classes)),
         classes=classes,
         source=source,
     )
+
+
+def _read(source: Source) -> Reading:
+    return read_pairs(source) if isinstance(source, TarSource) and has_pairs(source) else read_folders(source)
+
+
+def _inside(source: Source) -> str:
+    if isinstance(source, ZipSource):
+        return " in a zip archive"
+    if isinstance(source, TarSource):
+        return " in a tar archive" if source.archives == 1 else f" in {source.archives:,} tar archives"
+    return ""
 
 
 def _class_problems(

@@ -1,4 +1,4 @@
-"""Where files lie: a folder or a zip archive, listed and read alike, and never written to.
+"""Where files lie: a folder or a zip archive (or tar archives, see tar.py), listed and read alike, and never written to.
 
 Names are made printable once, here: a file name is bytes, and those that are not text would break every report later.
 """
@@ -10,7 +10,7 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -96,7 +96,7 @@ class FolderSource:
         if "" in closed:
             raise ConvAtlasError(f"the folder {printable(str(root))} cannot be read.", remedy="Check its permissions.")
         self.files, self.folders = tuple(files), tuple(folders)
-        self.problems = tuple(_listing_problems(junk, loops, closed))
+        self.problems = tuple(listing_problems(junk, loops, closed))
 
     def read(self, path: str) -> bytes:
         return read_file(Path(self._names.get(path, self.root / path)), path)
@@ -121,7 +121,7 @@ class ZipSource:
             self._archive = zipfile.ZipFile(root)
         except (OSError, zipfile.BadZipFile, ValueError) as error:
             raise ConvAtlasError(
-                f"the zip archive {printable(str(root))} cannot be opened: {_reason(error)}.",
+                f"the zip archive {printable(str(root))} cannot be opened: {reason_of(error)}.",
                 remedy="Fetch it again, or unpack it with another program and give the folder.",
             ) from None
         self._members: dict[str, zipfile.ZipInfo] = {}
@@ -144,18 +144,18 @@ class ZipSource:
             if not info.is_dir():
                 self._members["/".join(parts)] = info
         self.files, self.folders = tuple(sorted(self._members)), tuple(sorted(folders))
-        self.problems = tuple(_listing_problems(sorted(junk), [], []))
+        self.problems = tuple(listing_problems(sorted(junk)))
 
     def read(self, path: str) -> bytes:
         info = self._members.get(path)
         if info is None:
-            raise _unreadable(path, "the archive holds no such file")
+            raise unreadable(path, "the archive holds no such file")
         if info.file_size > MOST_BYTES:
-            raise _unreadable(path, f"it has {info.file_size:,} bytes; at most {MOST_BYTES:,} are read")
+            raise unreadable(path, f"it has {info.file_size:,} bytes; at most {MOST_BYTES:,} are read")
         try:
             return self._archive.read(info)
         except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise _unreadable(path, _reason(error)) from None
+            raise unreadable(path, reason_of(error)) from None
 
     def prefix(self, path: str) -> bytes:
         try:
@@ -176,12 +176,12 @@ def read_file(file: Path, shown: str) -> bytes:
     try:
         about = file.stat()
         if not stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
-            raise _unreadable(shown, "it is not an ordinary file")
+            raise unreadable(shown, "it is not an ordinary file")
         if about.st_size > MOST_BYTES:
-            raise _unreadable(shown, f"it has {about.st_size:,} bytes; at most {MOST_BYTES:,} are read")
+            raise unreadable(shown, f"it has {about.st_size:,} bytes; at most {MOST_BYTES:,} are read")
         return file.read_bytes()
     except (OSError, ValueError) as error:
-        raise _unreadable(shown, _reason(error)) from None
+        raise unreadable(shown, reason_of(error)) from None
 
 
 def _identity(about: os.stat_result) -> tuple[int, int]:
@@ -197,7 +197,8 @@ def _member_name(info: zipfile.ZipInfo) -> str:
     return printable(name.replace("\\", "/"))
 
 
-def _unreadable(path: str, reason: str) -> DecodeError:
+def unreadable(path: str, reason: str) -> DecodeError:
+    """The error of `Source.read`."""
     return DecodeError(
         "unreadable",
         f"the file cannot be read: {reason}",
@@ -206,11 +207,13 @@ def _unreadable(path: str, reason: str) -> DecodeError:
     )
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What an error says, without the file's name."""
     return printable((error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__)
 
 
-def _listing_problems(junk: list[str], loops: list[str], closed: list[str]) -> Iterator[Problem]:
+def listing_problems(junk: list[str], loops: Sequence[str] = (), closed: Sequence[str] = ()) -> Iterator[Problem]:
+    """What was not listed."""
     if junk:
         yield Problem(
             kind="junk",

@@ -9,7 +9,7 @@ from convatlas.jobs.images import KnownFacts, Progress, silent
 
 
 def check(path: str | Path, *, progress: Progress = silent) -> data.CheckResult:
-    """Decodes every file at `path` (a folder, a zip, a CSV) and names what is wrong; nothing is changed.
+    """Decodes every file at `path` (a folder, a zip or tar, a CSV) and names what is wrong; nothing is changed.
 
     Raises `ConvAtlasError` for a path that holds no labelled images.
     """

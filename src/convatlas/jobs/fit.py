@@ -7,7 +7,6 @@ outer folds, in each of which the whole choice is made anew.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import shlex
@@ -27,7 +26,7 @@ from convatlas import cache
 from convatlas.bundle.folder import ensure_replaceable, whole_folder
 from convatlas.data import ClassMap, Dataset, Examined, Problem, Record, diagnose, folds, scan, units, worst_first
 from convatlas.errors import ConvAtlasError
-from convatlas.jobs.images import Pass, Progress, extract_features, resolve_device, silent
+from convatlas.jobs.images import Pass, Progress, extract_features, fingerprint, resolve_device, silent
 from convatlas.jobs.result import FitResult, answer_in_words, protocol_in_words
 from convatlas.jobs.scores import accuracy_with_interval, mistakes, scores, write_thumbnails
 from convatlas.metrics import wilson
@@ -68,8 +67,8 @@ def fit(
 ) -> FitResult:
     """Fits, evaluates and saves a classifier for the images at `data`; returns what was found.
 
-    `data` is a folder (`train/class/*` and `test/class/*`, or `class/*`), a zip of one, or a CSV. `backbone` and `weights` (a file, a
-    folder, a tag) choose the network; without them the best weights on this disk, else the embedded backbone. `out` becomes the model
+    `data` is a folder (`train/class/*` and `test/class/*`, or `class/*`), a zip or tar of one, or a CSV. `backbone` and `weights` (a file,
+    a folder, a tag) choose the network; without them the best weights on this disk, else the embedded backbone. `out` becomes the model
     folder, with `fit.json` and `report.html` in it. `seed` deals images to folds. Raises `ConvAtlasError` where the data or the weights
     cannot be used.
     """
@@ -132,7 +131,7 @@ def fit(
             "command": shlex.join(["convatlas", *sys.argv[1:]])
             if Path(sys.argv[0]).stem == "convatlas"
             else "convatlas.fit(…)",
-            "data": {"path": str(dataset.root), "layout": dataset.layout, "fingerprint": _fingerprint(passed.examined)},
+            "data": {"path": str(dataset.root), "layout": dataset.layout, "fingerprint": fingerprint(passed.examined)},
             **found,
             "temperature": 1 / selection.probe.scale,
             "protocol": protocol,
@@ -282,12 +281,6 @@ def _stage_rows(selection: Selection, by_rung: dict[str, np.ndarray], judged: _P
             row |= {"test_accuracy": tested["accuracy"], "test_interval": tested["accuracy_interval"]}
         rows.append(row)
     return rows
-
-
-def _fingerprint(examined: Sequence[Examined]) -> str:
-    """A hash of what was learned from: every file's content, label and split, whatever its name or place."""
-    rows = sorted((item.sha256, item.record.label, item.record.split) for item in examined)
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _environment(device: str) -> dict[str, str]:

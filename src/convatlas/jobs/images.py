@@ -5,6 +5,7 @@ Decoding begins before torch is imported and goes on meanwhile: the two take abo
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import itertools
 import json
@@ -153,3 +154,9 @@ def resolve_device(device: str) -> str:
     if not there[device]:
         raise ConvAtlasError(f"there is no {device} device here.", remedy="Use --device auto.")
     return device
+
+
+def fingerprint(examined: Iterable[Examined]) -> str:
+    """A hash of what was learned from or judged on: every file's content, label and split, whatever its name or place."""
+    rows = sorted((item.sha256, item.record.label, item.record.split) for item in examined)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

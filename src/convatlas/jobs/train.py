@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -20,12 +20,21 @@ from convatlas.jobs.images import Progress, resolve_device, silent
 from convatlas.metrics import wilson
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from convatlas.train.images import InMemory
+    from convatlas.train.config import TrainConfig
+    from convatlas.train.images import Images
+    from convatlas.train.learner import Epoch
+    from convatlas.train.processes import Alone
+    from convatlas.train.recipes.recipe import Recipe
     from convatlas.train.run import Run
+    from convatlas.zoo import ConvNet
 
 SCHEMA = "convatlas.train/1"
+PHOTOS = (
+    96  # pixels of the network's images from which random crops are taken from the whole photo, not from one made small
+)
+LARGE = 1 << 30  # bytes of images that memory should not hold
+REPORT_SECONDS = 10  # at least, between two writings of a run's page
+PREPARED = 5000  # training images, evenly spread, that a recipe may set weights from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +51,9 @@ def train_recipe(
     data: str | Path,
     *,
     out: str | Path,
+    network: str | None = None,
     settings: Iterable[str] = (),
+    images: Literal["auto", "memory", "cached", "streamed"] = "auto",
     device: str = "auto",
     processes: int = 1,
     nodes: int = 1,
@@ -52,11 +63,14 @@ def train_recipe(
 ) -> TrainResult:
     """Trains the network of the recipe `name` on the training images at `data` (a folder, zip or CSV, as for `fit`), from scratch.
 
-    `out` is the run: run.json, metrics.jsonl, checkpoints/ and, when it is done, result.json and model/. Called again with the same
-    arguments it goes on where it was; with others it is refused. `settings` change the recipe, as `optim.lr=0.05`. A validation part, or
-    else a test part, is measured after every epoch; where there are both, the test part once in the end. Only `patience` chooses by what
-    is measured, and never by a test part; otherwise the last weights are the result. A checkpoint is written after every epoch and, if
-    that is not 0, every `save_every` steps. Images are kept in memory, at the size that the network sees.
+    `out` is the run: run.json, metrics.jsonl, checkpoints/, report.html with its curves and, when it is done, result.json and model/.
+    Called again with the same arguments it goes on where it was; with others it is refused. `network` is another one that the recipe is
+    for. `settings` change the recipe, as `optim.lr=0.05`. A validation part, or else a test part, is measured after every epoch; where
+    there are both, the test part once in the end. Only patience and a learning rate that falls on a plateau look at it, and insist on a
+    validation part; without patience the last weights are the result. A checkpoint is written after every epoch and, if that is not 0,
+    every `save_every` steps.
+    `images` says how they are read: kept in memory or in one mapped file of the cache, both at the size that the network sees, or streamed,
+    decoded and cropped anew each time; "auto" streams where the recipe takes random crops of photos, and caches what is above a gigabyte.
 
     With several `processes` each runs the script that called this, once more from its beginning, and works on its part of every batch;
     on `nodes` machines the same command is given on each, as torchrun or Slurm do.
@@ -68,53 +82,37 @@ def train_recipe(
     kind = resolve_device(device)
     import torch
 
-    from convatlas import zoo
-    from convatlas.train.checkpoint import write_whole
-    from convatlas.train.loop import accuracy, train
-    from convatlas.train.overrides import overridden
+    from convatlas.train.augment import standardised
+    from convatlas.train.images import digest, some_of
+    from convatlas.train.loop import train
+    from convatlas.train.optim import ensure_watched
     from convatlas.train.processes import led
     from convatlas.train.processes import processes as started
-    from convatlas.train.recipes import recipe
     from convatlas.train.run import open_run
 
-    found = recipe(name)
-    config = overridden(found.config, settings)
-    dataset = scan(data)
-    if config.patience and "val" not in dataset.splits:
-        only = ", only a test part, by which nothing may be chosen" if "test" in dataset.splits else ""
-        raise ConvAtlasError(
-            f"{data}: patience asks for a validation part{only};", remedy="add val/, or set patience=0."
-        )
-    together = started(processes, kind, nodes=nodes)
+    found, dataset, classes, model = _begun(name, network, settings, data)
+    config = found.config
+    watched = next((split for split in ("val", "test") if split in dataset.splits), None)
+    ensure_watched(config, watched)
+    together = started(processes, kind, nodes=nodes, resting=found.rests)
     if together.rank:
         progress, say = silent, lambda message: None
-    classes = ClassMap(dataset.classes)
-    square = Preprocessing(
-        size=config.image_size, resize=config.image_size, interpolation="bilinear", mean=config.mean, std=config.std
-    )
-
-    def part(split: str) -> InMemory:
-        return _read(dataset, dataset.of(split), classes, square, progress, say)
-
-    parts = {split: part(split) for split in dataset.splits}
-    images = parts.get("train") or parts["all"]
-    watched = next((split for split in ("val", "test") if split in parts), None)
-    held_out = parts[watched] if watched else None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = zoo.build(found.network, num_classes=len(classes.names), in_channels=square.channels)
+    parts = {split: _read(dataset, split, classes, config, images, progress, say) for split in dataset.splits}
+    training, held_out = parts.get("train") or parts["all"], parts.get(watched or "")
     described = {
         "recipe": name,
         "network": found.network,
+        "changes": dict(found.changes),
         "source": found.source,
         "config": asdict(config),
         "data": {
-            "images": len(images),
+            "images": len(training),
             "held_out": len(held_out) if held_out else 0,
             "classes": list(classes.names),
-            "sha256": _digest(tensor for read in (images, held_out) if read for tensor in (read.images, read.labels)),
+            "sha256": _digest([part for part in (training, held_out) if part]),
         },
-        "weights": {"initial_sha256": _digest(model.state_dict().values())},
+        "read": type(training).__name__,
+        "weights": {"initial_sha256": digest(*model.state_dict().values())},
         "versions": {
             "convatlas": convatlas.__version__,
             "torch": torch.__version__,
@@ -124,61 +122,103 @@ def train_recipe(
             "processes": together.count,
         },
     }
+    if found.prepare:  # after the digest, which may not depend on the last bits of what this computes from the images
+        found.prepare(model, standardised(some_of(training, PREPARED).float() / 255, config))
     folder = Path(out).expanduser()
     with open_run(folder, described, say, together) as run, run.listening():
         history = train(
-            *(model, images, config),
+            *(model, training, config),
             held_out=held_out,
+            part=watched,
             together=together,
             run=run,
             save_every=save_every,
             progress=lambda done, steps: progress("train", done, steps),
+            log=_drawing(run.folder) if together.rank == 0 else lambda epoch: None,
             say=say,
         )
-        result = {"schema": SCHEMA, **described, "epochs": len(history), "loss": history[-1].loss}
-        if watched == "val" and "test" in parts:
-            top1 = accuracy(model, parts["test"], config, together)
-            result |= _reached(top1, len(parts["test"]), "test split, measured once, at the end")
-        elif watched and held_out:
-            best = max(history, key=lambda epoch: epoch.held_out or 0) if config.patience else history[-1]
-            chosen = (
-                "the best of its epochs, chosen by this, so it flatters" if config.patience else "nothing chosen by it"
-            )
-            result |= _reached(
-                best.held_out, len(held_out), f"{watched} split, weights after epoch {best.epoch}, {chosen}"
-            )
-        else:
-            result |= _reached(None, 0, "no part of the data was held out, so nothing is known of new images")
-
-        def write() -> None:
-            with whole_folder(folder / "model") as place:
-                _save_model(place, model, found.network, classes, square, result)
-            if config.patience:
-                _put_last(model, run)
-                with whole_folder(folder / "last") as place:
-                    _save_model(
-                        place, model, found.network, classes, square, {**result, **_reached(None, 0, "last epoch")}
-                    )
-            write_whole(folder / "result.json", json.dumps(result, indent=1).encode() + b"\n")
-
-        led(together, write)
+        reached = _reached(history, watched, config, parts, model, together)
+        result = {"schema": SCHEMA, **described, "epochs": len(history), "loss": history[-1].loss, **reached}
+        led(together, lambda: _write(run, model, found, classes, result))
     return TrainResult(folder=folder, model=folder / "model", json=result)
+
+
+def find_lr(
+    name: str,
+    data: str | Path,
+    *,
+    network: str | None = None,
+    settings: Iterable[str] = (),
+    images: Literal["auto", "memory", "cached", "streamed"] = "auto",
+    device: str = "auto",
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """The learning rate range test of a recipe on the training images at `data`, as `convatlas.train.lr_find` makes it; nothing is
+    written. Arguments as for `train_recipe`. The answer is plain data: rates, losses, and the rate to try."""
+    kind = resolve_device(device)
+    from convatlas.train.augment import standardised
+    from convatlas.train.images import some_of
+    from convatlas.train.lr_find import lr_find
+
+    found, dataset, classes, model = _begun(name, network, settings, data)
+    split = "train" if "train" in dataset.splits else "all"
+    training = _read(dataset, split, classes, found.config, images, progress, say)
+    if found.prepare:
+        found.prepare(model, standardised(some_of(training, PREPARED).float() / 255, found.config))
+    return {"recipe": name, "network": found.network, **lr_find(model, training, found.config, device=kind).to_json()}
+
+
+def _begun(
+    name: str, network: str | None, settings: Iterable[str], data: str | Path
+) -> tuple[Recipe, Dataset, ClassMap, ConvNet]:
+    """The recipe with its settings, the data listed, and the network with its first weights."""
+    import torch
+
+    from convatlas.train.losses import ensure_auxiliary
+    from convatlas.train.overrides import overridden
+    from convatlas.train.recipes import recipe
+
+    found = recipe(name, network)
+    found = replace(found, config=overridden(found.config, settings))
+    dataset = scan(data)
+    classes = ClassMap(dataset.classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(found.config.seed)
+        model = found.build(num_classes=len(classes.names), in_channels=len(found.config.mean))
+    ensure_auxiliary(model, found.config)
+    return found, dataset, classes, model
 
 
 def _read(
     dataset: Dataset,
-    records: Sequence[Record],
+    split: str,
     classes: ClassMap,
-    square: Preprocessing,
+    config: TrainConfig,
+    how: Literal["auto", "memory", "cached", "streamed"],
     progress: Progress,
     say: Callable[[str], None],
-) -> InMemory:
-    """Images, uint8 (n, c, size, size). Files that cannot be read are named and left out."""
+) -> Images:
+    """A part's images. Files that cannot be read are named and left out; those that are streamed are an error once it is their turn."""
     import torch
 
-    from convatlas.train.images import InMemory
+    from convatlas.train import Cached, InMemory, Streamed
 
+    training = split in ("train", "all")
+    records, square = dataset.of(split), _square(config, training=training)
     classes.align(sorted({record.label for record in records}), partial=True)
+    truth = torch.from_numpy(classes.indices([record.label for record in records]).astype(np.int64))
+    if how == "auto":
+        photos = training and square.size >= PHOTOS and config.augment.scale != (1.0, 1.0)
+        large = len(records) * square.channels * square.size**2 > LARGE
+        how = "streamed" if photos else "cached" if large else "memory"
+    if how == "streamed" and training:
+        return Streamed(dataset, records, truth, square, augment=config.augment)
+    if how != "memory":
+        cached = Cached(dataset, records, truth, square, progress=progress, say=say)
+        for failure in cached.failures:
+            say(f"left out: {failure}")
+        return cached
     images = np.empty((len(records), square.channels, square.size, square.size), np.uint8)
     read: list[Record] = []
     for done, item in enumerate(examine(dataset, records, preprocessing=square), start=1):
@@ -197,41 +237,96 @@ def _read(
     return InMemory(torch.from_numpy(images[: len(read)]), labels, [dataset.locate(record) for record in read])
 
 
-def _digest(tensors: Iterable[Tensor]) -> str:
-    found = hashlib.sha256()
-    for tensor in tensors:
-        found.update(np.ascontiguousarray(tensor.numpy()).tobytes())
-    return found.hexdigest()
+def _square(config: TrainConfig, *, training: bool = False) -> Preprocessing:
+    side = config.image_size if training else config.shown_size
+    channels = len(config.mean)
+    return Preprocessing(
+        size=side, resize=side, interpolation="bilinear", mean=config.mean, std=config.std, channels=channels
+    )
 
 
-def _reached(accuracy: float | None, images: int, protocol: str) -> dict[str, Any]:
-    if accuracy is None:
-        return {"accuracy": None, "protocol": protocol}
-    low, high = wilson(round(accuracy * images), images)
+def _digest(parts: Sequence[Images]) -> str:
+    """Of what decides the batches of all parts."""
+    from convatlas.train.images import InMemory, digest
+
+    in_memory = [tensor for part in parts if isinstance(part, InMemory) for tensor in (part.images, part.labels)]
+    return digest(*in_memory, *(part.sha256() for part in parts if not isinstance(part, InMemory)))
+
+
+def _drawing(folder: Path) -> Callable[[Epoch], None]:
+    """Writes the page of the run after an epoch, unless that was a moment ago: drawing it takes a tenth of a second."""
+    from convatlas.report.run_page import render_run
+
+    written = -REPORT_SECONDS
+
+    def write(epoch: Epoch) -> None:
+        nonlocal written
+        if time.monotonic() - written >= REPORT_SECONDS:
+            render_run(folder)
+            written = time.monotonic()
+
+    return write
+
+
+def _reached(
+    history: Sequence[Epoch],
+    watched: str | None,
+    config: TrainConfig,
+    parts: Mapping[str, Images],
+    model: Any,
+    together: Alone,
+) -> dict[str, Any]:
+    """The accuracy on a part that nothing was chosen by, where there is one, with its interval and how it came about."""
+    from convatlas.train.learner import best_epoch
+    from convatlas.train.loop import accuracy
+
+    if watched is None:
+        return {"accuracy": None, "protocol": "no part of the data was held out, so nothing is known of new images"}
+    kept = history[best_epoch(history) - 1] if config.patience else history[-1]
+    chosen = "nothing chosen by it"
+    if config.optim.schedule == "plateau" and config.optim.watch == "validation":
+        chosen = "the learning rate lowered by it"
+    if config.patience:
+        chosen = "the best of its epochs, chosen by this, so it flatters"
+    top1, split = kept.held_out or 0.0, watched
+    if watched == "val" and "test" in parts:
+        top1, split, chosen = accuracy(model, parts["test"], config, together), "test", "measured once, at the end"
+    images = len(parts[split])
+    low, high = wilson(round(top1 * images), images)
     return {
-        "accuracy": accuracy,
+        "accuracy": top1,
         "accuracy_interval": [low, high],
-        "protocol": f"{protocol}; {images} images, 95 % Wilson interval, one seed",
+        "protocol": f"{split} split, {images} images, weights after epoch {kept.epoch}, {chosen}; 95 % Wilson interval, one seed",
     }
 
 
-def _put_last(model: Any, run: Run) -> None:
-    """The weights after the last epoch, where the model has those of the best."""
-    from convatlas.train.checkpoint import newest
+def _write(run: Run, model: Any, recipe: Recipe, classes: ClassMap, result: dict[str, Any]) -> None:
+    """The result, and the model folder; where patience chose an epoch, the last one's too."""
+    from convatlas.report.run_page import render_run
+    from convatlas.train.checkpoint import newest, write_whole
+    from convatlas.train.learner import last_result
 
-    tensors = getattr(newest(run.checkpoints), "tensors", {})
-    for prefix in ("average.module.", "model."):
-        state = {key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)}
-        if state:
-            model.load_state_dict(state)
-            return
+    with whole_folder(run.folder / "model") as place:
+        _save_model(place, model, recipe, classes, result)
+    last = newest(run.checkpoints) if recipe.config.patience else None
+    if last:
+        model.load_state_dict(last_result(last.tensors))
+        unknown = {"accuracy": None, "protocol": "weights after the last epoch, which patience did not choose"}
+        with whole_folder(run.folder / "last") as place:
+            _save_model(place, model, recipe, classes, {**result, **unknown})
+    write_whole(run.folder / "result.json", json.dumps(result, indent=1).encode() + b"\n")
+    render_run(run.folder)
 
 
-def _save_model(
-    place: Path, model: Any, network: str, classes: ClassMap, square: Preprocessing, result: dict[str, Any]
-) -> None:
+def _save_model(place: Path, model: Any, recipe: Recipe, classes: ClassMap, result: dict[str, Any]) -> None:
     from convatlas.bundle.save import Contents, save
 
     about = {key: result[key] for key in ("recipe", "source", "config", "accuracy", "protocol")}
-    contents = Contents(name=network, config={}, classes=classes.names, preprocessing=square, about={"training": about})
+    contents = Contents(
+        name=recipe.network,
+        config=dict(recipe.changes),
+        classes=classes.names,
+        preprocessing=_square(recipe.config),
+        about={"training": about},
+    )
     save(place, model, contents)

@@ -21,7 +21,7 @@ OWN = "your models"
 
 # What a family is built of: one colour each, since there are more families than colours that can be told apart.
 LINEAGES: dict[str, tuple[str, ...]] = {
-    "stacked convolutions": ("LeNet", "AlexNet", "ZFNet", "NiN", "VGG", "Plain"),
+    "stacked convolutions": ("LeNet", "AlexNet", "ZFNet", "NiN", "VGG", "Plain", "Airbench"),
     "branching": ("GoogLeNet", "FractalNet"),
     "residual": ("ResNet", "Pre-activation ResNet", "Wide ResNet", "ResNeXt"),
     "residual, gated": ("SENet",),

@@ -59,7 +59,9 @@ def watched(
     weights = {name: model.get_parameter(path) for name, path in layers.items()}
     order = Order(laboratory.training.labels, training.config)
     with open_run(folder, described, laboratory.say) as run, run.listening():
-        learner = Learner(model, training.config, steps=order.steps, micro_batch=order.batch_size)
+        learner = Learner(
+            *(model, training.config), steps=order.steps, batch_size=order.batch_size, micro_batch=order.batch_size
+        )
         learner.take_up(run)
         end = training.config.epochs * order.steps
         measured = False

@@ -10,16 +10,62 @@ from typing import Literal
 class Optim:
     """The optimiser and its learning rate over time."""
 
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Literal["sgd", "adamw", "rmsprop", "lamb"] = "sgd"
     lr: float = 0.1  # the highest it gets, for the whole batch
-    momentum: float = 0.9  # SGD's; AdamW keeps its usual (0.9, 0.999)
+    lr_batch: int = (
+        0  # the batch that `lr` is for: another one gets it in proportion; 0 for `lr` as it is, whatever the batch
+    )
+    bias_lr: float = (
+        1.0  # biases of convolutions and fully connected layers learn at this times the rate; 2 in Caffe's nets
+    )
+    norm_bias_lr: float = 1.0  # those of batch norms at this times, their decay a step staying what it is
+    momentum: float = 0.9  # SGD's and RMSprop's; AdamW and LAMB keep their usual (0.9, 0.999)
     nesterov: bool = True  # SGD's
-    weight_decay: float = 5e-4
+    velocity: Literal["gradients", "steps"] = (
+        "gradients"  # what SGD's momentum sums: "steps" has the learning rate inside
+    )
+    squares: float = 0.9  # RMSprop's: how much of its mean of squared gradients stays at a step
+    eps: float = 1e-8  # RMSprop's is inside the root, as TensorFlow's; the others' outside
+    weight_decay: float = 5e-4  # added to the gradient; AdamW and LAMB have it beside
     decay_all: bool = False  # biases and norms too, as was usual until 2017; else filters and matrices alone
+    decay_depthwise: bool = True  # the filters of depthwise convolutions too
+    clip_norm: float = 0.0  # all gradients together are scaled down to this norm where theirs is larger; 0 for never
+    filter_rms: float = (
+        0.0  # a first-layer filter whose root mean square grows past this is scaled back to it; 0 for never
+    )
     warmup_epochs: float = 5.0  # linear, from a hundredth of `lr`
-    schedule: Literal["cosine", "step"] = "cosine"  # after the warm-up
-    final_lr: float = 0.0  # where the cosine ends, as a share of `lr`
-    drops: tuple[float, ...] = ()  # shares of the run after which the steps divide the learning rate by 10
+    schedule: Literal["cosine", "step", "plateau", "exponential", "onecycle", "triangle", "polynomial", "halving"] = (
+        "cosine"  # after the warm-up
+    )
+    final_lr: float = 0.0  # where cosine, one cycle, triangle and polynomial end, as a share of `lr`
+    drops: tuple[float, ...] = ()  # shares of the run after which the steps divide the learning rate
+    divisor: float = 10.0  # by this: steps, plateau, halving
+    levels: tuple[
+        float, ...
+    ] = ()  # or the rate after each drop, as a share of `lr`, where it is no division by one number
+    patience: int = 5  # plateau: epochs without a new best before it drops
+    most_drops: int = 3  # plateau
+    watch: Literal["validation", "training"] = (
+        "validation"  # plateau: the part whose accuracy is looked at; never a test part
+    )
+    factor: float = 0.97  # exponential: times this …
+    factor_epochs: float = 1.0  # … every so many epochs, at once
+    power: float = 1.0  # polynomial: of the share of the run that is left; 1 is a straight line
+    rise: float = 0.25  # one cycle and triangle: share of the run in which it rises, from a 25th or a fifth of `lr`
+
+    def __post_init__(self) -> None:
+        if any(not 0 < share < 1 for share in self.drops):
+            raise ValueError(f"optim.drops are shares of the run, between 0 and 1, not {self.drops}")
+        if self.divisor <= 1 or not 0 < self.factor <= 1 or not 0 < self.rise < 1:
+            found = f"{self.divisor}, {self.factor} and {self.rise}"
+            raise ValueError(f"optim.divisor is above 1, optim.factor in (0, 1] and optim.rise in (0, 1), not {found}")
+        if self.patience < 1 or self.most_drops < 0 or self.factor_epochs <= 0 or self.power <= 0:
+            found = f"{self.patience}, {self.most_drops}, {self.factor_epochs} and {self.power}"
+            raise ValueError(f"optim.patience, most_drops, factor_epochs and power count from above 0, not {found}")
+        if min(self.clip_norm, self.filter_rms, self.lr_batch, self.bias_lr) < 0 or self.eps <= 0:
+            raise ValueError("optim.clip_norm, filter_rms, lr_batch and bias_lr are at least 0, and eps is above 0")
+        if self.norm_bias_lr <= 0:  # their decay is divided by it
+            raise ValueError(f"optim.norm_bias_lr is above 0, not {self.norm_bias_lr}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +74,44 @@ class Augment:
 
     scale: tuple[float, float] = (1.0, 1.0)  # share of the image's area that a random resized crop keeps
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # of the crop's width to its height
+    sides: tuple[int, int] = (
+        0,
+        0,
+    )  # or: a crop as if the image were scaled to a side in between; (256, 480) is ResNet's
     pad: int = 0  # pixels of the mean colour put around the image, of which a part of the image's size is then cut out
+    padding: Literal["mean", "reflect"] = "mean"  # or those pixels mirrored
     flip: float = 0.0  # probability of a left-right flip
+    flip_mode: Literal["random", "alternate"] = (
+        "random"  # alternate: half of the images in one epoch, the others in the next
+    )
+    rotate: float = 0.0  # degrees either way, at the most
     colour: float = 0.0  # brightness, contrast and saturation times a factor in 1 ± this
+    pca: float = (
+        0.0  # AlexNet's colour noise: standard deviation along the axes of the training images' colours; 0.1 there
+    )
     grey: float = 0.0  # probability of losing all colour
-    mixup: float = 0.0  # probability that a batch is blended with itself in another order; weight uniform in (0, 1)
+    randaugment: float = 0.0  # magnitude, to 10, of two changes drawn out of fourteen: see `train/randaugment.py`
+    mixup: float = 0.0  # probability that a batch is blended with itself in another order
+    mixup_alpha: float = 1.0  # the weight's distribution is Beta(this, this); uniform with 1, near 0 or 1 with less
     cutmix: float = 0.0  # probability that a batch gets rectangles from itself in another order; area uniform in (0, 1)
     erase: float = 0.0  # probability that a rectangle of 2 to 33 % of the image becomes the mean colour
+    cutout: int = (
+        0  # side in pixels of a square anywhere, also half outside, that becomes the mean colour in every image
+    )
+
+    def __post_init__(self) -> None:
+        if self.pad < 0 or self.cutout < 0:
+            raise ValueError(f"augment.pad is {self.pad} and augment.cutout {self.cutout}; give pixels, from 0")
+        if self.flip_mode == "alternate" and self.flip not in (0.0, 0.5):
+            raise ValueError(
+                f"augment.flip is {self.flip}; flips that alternate are of one half, so give 0.5, or 0 for none"
+            )
+        if not 0 < self.mixup_alpha <= 1:
+            raise ValueError(f"augment.mixup_alpha is {self.mixup_alpha}; give a number above 0 and up to 1")
+        if not 0 <= self.randaugment <= 10:
+            raise ValueError(f"augment.randaugment is {self.randaugment}; magnitudes go from 0 to 10")
+        if self.sides[0] > self.sides[1] or self.sides[0] < 0:
+            raise ValueError(f"augment.sides is {self.sides}; give the least side and the largest, in pixels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +120,18 @@ class TrainConfig:
 
     epochs: int
     batch_size: int = 256
-    image_size: int = 224  # side in pixels of what the network sees, in training and on the held-out part
+    image_size: int = (
+        224  # side in pixels of what the network sees in training, and on the held-out part unless `eval_size`
+    )
+    eval_size: int = 0  # side in pixels on the held-out part, and in use; 0 for `image_size`
     optim: Optim = field(default_factory=Optim)
     augment: Augment = field(default_factory=Augment)
     micro_batch: int = (
         0  # images that a process works on at once, their gradients added up to the batch's; 0 for all its part
     )
+    loss: Literal["cross_entropy", "binary"] = "cross_entropy"  # binary: each class by itself, yes or no
     label_smoothing: float = 0.0
+    auxiliary: float = 0.0  # weight of the losses of a network's auxiliary classifiers; 0 leaves them out
     balance: Literal["none", "weights", "sampling"] = (
         "none"  # makes classes count alike: in the loss, or by how often they are drawn
     )
@@ -69,17 +151,20 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.image_size < 1:
             raise ValueError(f"epochs and image_size must be at least 1, not {self.epochs} and {self.image_size}")
-        if self.batch_size < 2:
-            raise ValueError(f"batch_size is {self.batch_size}; batch norm needs at least 2 images to train")
+        if self.batch_size < 1 or self.eval_size < 0:
+            raise ValueError(
+                f"batch_size is {self.batch_size} and eval_size {self.eval_size}; give images, from 1, and pixels, from 0"
+            )
         if not 0 <= self.micro_batch <= self.batch_size:
             raise ValueError(f"micro_batch is {self.micro_batch}; give images, up to batch_size ({self.batch_size})")
         if self.patience < 0 or self.retries < 0:
             raise ValueError(f"patience and retries are counted from 0, not {self.patience} and {self.retries}")
-        if any(not 0 < share < 1 for share in self.optim.drops):
-            raise ValueError(f"optim.drops are shares of the run, between 0 and 1, not {self.optim.drops}")
-        if self.augment.pad < 0:
-            raise ValueError(f"augment.pad is {self.augment.pad}; give pixels, from 0")
         if len(self.mean) != len(self.std):
             raise ValueError(
                 f"mean has {len(self.mean)} channels and std has {len(self.std)}; give one of each per channel"
             )
+
+    @property
+    def shown_size(self) -> int:
+        """Side in pixels of what the trained network is shown."""
+        return self.eval_size or self.image_size

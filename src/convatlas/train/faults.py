@@ -21,10 +21,9 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "not enough memory: you tried to allocate" in str(error)
 
 
-def gradients_are_finite(model: nn.Module) -> bool:
-    """Asked of all gradients at once, before they reach a weight."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    return bool(nn.utils.get_total_norm(gradients).isfinite())
+def norm_of_gradients(model: nn.Module) -> float:
+    """Of all together, before they reach a weight: not finite where any of them is not."""
+    return float(nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]))
 
 
 def first_not_finite(model: nn.Module, forward: Callable[[], object]) -> str:

@@ -1,37 +1,96 @@
-"""Where training images come from: what the loop asks of them."""
+"""Where the training loop gets its images: a protocol, and its simplest case, images that are in memory.
+
+The loop says which images it wants in which order, and a source hands over batches of bytes. Three sources keep the protocol: `InMemory`
+here, `Cached` (cached.py) for small images by the hundred thousand, mapped from one file, and `Streamed` (streamed.py) for photos that are
+read and decoded while the network trains. What a batch holds depends on what was asked for and on nothing else.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from typing import Protocol
 
+import numpy as np
+import torch
 from torch import Tensor
+
+# For each batch the indices (b,) int64 of its images, on the CPU, and the seed of what is random in it.
+Wanted = Iterable[tuple[Tensor, int]]
 
 
 class Images(Protocol):
-    """Labelled images, read in any order."""
+    """Labelled images, all of one size once they are in a batch."""
 
-    labels: Tensor  # (n,), int64
-    names: Sequence[str]  # where each is, for errors; may be empty
+    @property
+    def labels(self) -> Tensor:
+        """(n,), int64, on the CPU."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Where each file is, for messages; may be made only when asked for. Empty where nothing is known."""
+        ...
+
+    @property
+    def crops(self) -> bool:
+        """Whether batches come already randomly cropped and resized, as `Augment.scale` and `ratio` say; then the loop must not do it again
+        and augments with `scale=(1, 1)`. All else (padding, flips, colours, mixing) is always the loop's, on the whole batch on its device.
+        """
+        ...
 
     def __len__(self) -> int: ...
 
-    def batches(self, wanted: Iterable[tuple[Tensor, int]]) -> Generator[Tensor]:
-        """For each (indices (b,), seed) in turn the images (b, c, h, w), uint8; the seed decides what is random in reading them."""
+    def batches(self, wanted: Wanted) -> Generator[Tensor]:
+        """For each pair in turn the batch (b, c, h, w), uint8, on the CPU, in either memory format.
+
+        May take a few pairs ahead of the consumer. Closing the iterator, or dropping it, ends what runs for it. An error is raised where
+        the batch that has it would have been returned: `ConvAtlasError`, with the name of the file.
+        """
+        ...
+
+    def sha256(self) -> str:
+        """Of what decides the batches, for the description of a run."""
         ...
 
 
 class InMemory:
-    """Images (n, c, h, w), uint8, that are all there."""
+    """Images (n, c, h, w), uint8, that are there."""
+
+    crops = False
 
     def __init__(self, images: Tensor, labels: Tensor, names: Sequence[str] = ()) -> None:
-        if len(images) != len(labels):
-            raise ValueError(f"{len(images)} images with {len(labels)} labels; each needs one")
-        self.images, self.labels, self.names = images, labels, names
+        """Raises `ValueError` where the three do not fit together."""
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; they must be uint8 (n, c, h, w)")
+        if len(images) != len(labels) or (names and len(names) != len(images)):
+            raise ValueError(f"{len(images)} images with {len(labels)} labels and {len(names)} names")
+        self.images = images
+        self.labels = labels
+        self.names = names
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def batches(self, wanted: Iterable[tuple[Tensor, int]]) -> Generator[Tensor]:
+    def batches(self, wanted: Wanted) -> Generator[Tensor]:
         for indices, _ in wanted:
             yield self.images[indices]
+
+    def sha256(self) -> str:
+        return digest(self.images, self.labels)
+
+
+def digest(*parts: Tensor | str) -> str:
+    """The SHA-256 of tensors' bytes and of texts, one after the other."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part.cpu().numpy()).data)
+    return found.hexdigest()
+
+
+def some_of(images: Images, most: int) -> Tensor:
+    """At most so many of the images, spread evenly: (n, c, h, w), uint8."""
+    chosen = torch.arange(0, len(images), -(-len(images) // most))
+    with closing(images.batches([(chosen, 0)])) as read:
+        return next(read)

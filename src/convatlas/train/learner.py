@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from convatlas.train.config import TrainConfig
-from convatlas.train.optim import learning_rate, optimiser
+from convatlas.train.optim import averaging, constrain, for_batch, learning_rate, optimiser, set_rate
 from convatlas.train.run import Run
 
 
@@ -29,15 +29,16 @@ class Epoch:
 
 
 class Learner:
-    """One model's training, `steps` steps an epoch."""
+    """One model's training, `steps` steps an epoch of `batch_size` images each."""
 
-    def __init__(self, model: nn.Module, config: TrainConfig, *, steps: int, micro_batch: int) -> None:
+    def __init__(self, model: nn.Module, config: TrainConfig, *, steps: int, batch_size: int, micro_batch: int) -> None:
         self.model = model
         self.config = config
         self.steps = steps
+        self._optim = for_batch(config.optim, batch_size)
         self.average: AveragedModel | None = None
         if config.ema:
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+            self.average = AveragedModel(model, multi_avg_fn=averaging(config.ema), use_buffers=True)
         self.optim = optimiser(model, config.optim)
         device = next(model.parameters()).device.type
         self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "float16")
@@ -58,7 +59,8 @@ class Learner:
     @property
     def lr(self) -> float:
         """Of the next step."""
-        return learning_rate(self.config.optim, self.step / self.steps, self.config.epochs) / 10**self.slowed
+        rate = learning_rate(self._optim, self.step / self.steps, self.config.epochs, self._watched)
+        return rate / 10**self.slowed
 
     @property
     def done(self) -> bool:
@@ -67,12 +69,19 @@ class Learner:
         impatient = 0 < self.config.patience <= since and self.step == len(self.history) * self.steps
         return self.step >= self.config.epochs * self.steps or impatient
 
+    @property
+    def _watched(self) -> list[float]:
+        """The accuracies that a plateau of the learning rate looks at."""
+        if self.config.optim.watch == "training":
+            return [epoch.top1 for epoch in self.history]
+        return [epoch.held_out for epoch in self.history if epoch.held_out is not None]
+
     def learn(self) -> None:
-        """One step along the gradients."""
-        for group in self.optim.param_groups:
-            group["lr"] = self.lr
+        """One step along the gradients, which are finite unless float16 overflowed: then it is left out."""
+        set_rate(self.optim, self.lr)
         self.scaler.step(self.optim)
         self.scaler.update()
+        constrain(self.model, self.config.optim)
         if self.average:
             self.average.update_parameters(self.model)
         self.step += 1
@@ -187,7 +196,12 @@ class Learner:
                     yield name, slot, x
 
 
-def best_epoch(history: list[Epoch]) -> int:
+def last_result(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """From the tensors of a checkpoint the state of the model that counts there, whichever epoch patience may have preferred."""
+    return _under("average.module.", tensors) or _under("model.", tensors)
+
+
+def best_epoch(history: Sequence[Epoch]) -> int:
     """The first epoch of the highest held-out accuracy, counted from 1; 0 where none was measured."""
     measured = [(epoch.held_out, -epoch.epoch) for epoch in history if epoch.held_out is not None]
     return -max(measured)[1] if measured else 0

@@ -11,22 +11,28 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convatlas.errors import ConvAtlasError
-from convatlas.train.augment import augmented, erased, mixed
+from convatlas.train.augment import alternating, changed, colour_axes, standardised
 from convatlas.train.config import TrainConfig
-from convatlas.train.faults import NotFinite, first_not_finite, gradients_are_finite, is_out_of_memory
-from convatlas.train.images import Images
+from convatlas.train.faults import NotFinite, first_not_finite, is_out_of_memory, norm_of_gradients
+from convatlas.train.images import Images, some_of
 from convatlas.train.learner import Epoch, Learner
-from convatlas.train.objective import Objective, autocast
+from convatlas.train.losses import Objective, autocast, ensure_auxiliary
+from convatlas.train.optim import clip, ensure_watched
 from convatlas.train.order import Order, balanced, seed_of
 from convatlas.train.processes import Alone
+from convatlas.train.progress import set_progress
 from convatlas.train.run import Run, Stopped
+
+MicroBatch = tuple[
+    Tensor, Tensor, int, Tensor | None
+]  # images, labels, seed, and which are mirrored if that is not drawn
 
 
 def train(
@@ -35,6 +41,7 @@ def train(
     config: TrainConfig,
     *,
     held_out: Images | None = None,
+    part: str | None = None,
     together: Alone | None = None,
     run: Run | None = None,
     save_every: int = 0,
@@ -45,7 +52,8 @@ def train(
     """Trains `model` in place on `images`; returns the history.
 
     The model ends on the device of `together`, in evaluation mode, with the averaged weights where `config.ema` asks for them, those of
-    the best epoch where `config.patience` does. `held_out` is measured after every epoch, and used for nothing but patience. Every epoch
+    the best epoch where `config.patience` does. `held_out` is measured after every epoch, and used for nothing, unless `config.patience`
+    or a plateau of the learning rate ask for it: then `part` must say that it is "val", for nothing is chosen by a test part. Every epoch
     shuffles the images and leaves out the last n modulo `batch_size`. `progress(step, steps)` is called after every step, `log(epoch)`
     after every epoch, `say` with what somebody should know. On the CPU the seed decides the result bit for bit for one number of threads;
     GPU kernels may add in another order.
@@ -58,13 +66,18 @@ def train(
     before that step; `Stopped` when the run was asked to stop.
     """
     together = together or Alone()
-    _ensure_trainable(images, config, held_out, together)
+    _ensure_trainable(model, images, config, together)
+    ensure_watched(config, part if held_out else None)
+    if images.crops:  # what is read is cropped already
+        config = replace(config, augment=replace(config.augment, scale=(1.0, 1.0)))
+    ensure_auxiliary(model, config)
     order = Order(images.labels, config, rank=together.rank, count=together.count)
     if config.sync_batchnorm and together.count > 1:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     # torch takes both together; its stubs have no such overload
     model.to(together.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    learner = Learner(model, config, steps=order.steps, micro_batch=min(config.micro_batch or order.part, order.part))
+    micro_batch = min(config.micro_batch or order.part, order.part)
+    learner = Learner(model, config, steps=order.steps, batch_size=order.batch_size, micro_batch=micro_batch)
     weights = balanced(images.labels).to(together.device) if config.balance == "weights" else None
     objective = together.together(Objective(model, config, weights))
     if run:
@@ -77,6 +90,7 @@ def train(
         images=images,
         held_out=held_out,
         order=order,
+        axes=colour_axes(some_of(images, 1000)).to(together.device) if config.augment.pca else None,
         together=together,
         run=run,
         save_every=save_every,
@@ -105,6 +119,7 @@ class _Training:
     images: Images
     held_out: Images | None
     order: Order
+    axes: Tensor | None  # of the images' colours, for colour noise
     together: Alone
     run: Run | None
     save_every: int
@@ -137,31 +152,36 @@ class _Training:
                 if stop and not learner.done:
                     raise Stopped(f"stopped after step {learner.step} of {self.end}")
 
-    def read(self, step: int, until: int) -> Generator[tuple[Tensor, Tensor, int]]:
-        """Images, labels and seed of this process's micro-batches of those steps, one after the other."""
+    def read(self, step: int, until: int) -> Generator[MicroBatch]:
+        """This process's micro-batches of those steps, one after the other."""
+        config = self.learner.config
         plan, wanted = (self.order.micro_batches(step, self.learner.micro_batch, until=until) for _ in range(2))
         with closing(self.images.batches(wanted)) as pixels:
             for (indices, seed), x in zip(plan, pixels, strict=True):
-                device = self.together.device
-                yield x.to(device), self.images.labels[indices].to(device), seed
+                x, labels, mirrored = x.to(self.together.device), self.images.labels[indices], None
+                if config.augment.flip_mode == "alternate":
+                    mirrored = alternating(indices, self.learner.step // self.learner.steps, config.seed).to(x.device)
+                yield x, labels.to(x.device), seed, mirrored
 
-    def step(self, micro_batches: Iterable[tuple[Tensor, Tensor, int]]) -> bool:
+    def step(self, micro_batches: Iterable[MicroBatch]) -> bool:
         """One optimiser step along the gradient of a batch; whether this process or another was asked to stop.
 
         Raises `NotFinite` before a weight has changed.
         """
         learner, together = self.learner, self.together
+        set_progress(learner.model, learner.step / self.end)
         learner.model.train()
         learner.optim.zero_grad()
         told = torch.zeros(3, device=together.device)  # loss, images classified right, asked to stop
         told[2] = bool(self.run and self.run.stop)
         with learner.unspoilt():
             done = 0
-            for images, labels, seed in micro_batches:
-                done += len(images)
+            for micro_batch in micro_batches:
+                size = len(micro_batch[0])
+                done += size
                 with together.apart(self.objective, done < self.order.part):
-                    loss, correct = _loss(self.objective, images, labels, learner.config, seed)
-                    loss = loss * (len(images) / self.order.part)
+                    loss, correct = self.loss(*micro_batch)
+                    loss = loss * (size / self.order.part)
                     together.backward(learner.scaler.scale(loss))
                 told[:2] += torch.stack([loss.detach(), correct])
                 if done == self.order.part:
@@ -169,13 +189,19 @@ class _Training:
             learner.scaler.unscale_(learner.optim)
             together.average([told, *learner.running_statistics()])
             loss, correct, stop = told.tolist()
-            overflow = not gradients_are_finite(learner.model)
-            if not math.isfinite(loss) or (overflow and learner.scaler.get_scale() <= 1):
+            norm = norm_of_gradients(learner.model)
+            if not math.isfinite(loss) or (not math.isfinite(norm) and learner.scaler.get_scale() <= 1):
                 raise NotFinite(loss)
+            clip(learner.model, learner.config.optim, norm)
         learner.learn()
         learner.loss += loss
         learner.correct += round(correct * together.count)
         return stop > 0
+
+    def loss(self, images: Tensor, labels: Tensor, seed: int, mirrored: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The mean loss of the images as the seed changes them, and how many are classified right."""
+        torch.manual_seed(seed_of(seed, "dropout", 0))  # which takes no generator
+        return self.objective(*changed(images, labels, self.learner.config, seed, mirrored=mirrored, axes=self.axes))
 
     def end_epoch(self, lr: float, seconds: float) -> None:
         """Measures and tells what the epoch did."""
@@ -205,8 +231,8 @@ class _Training:
         epoch, within = divmod(learner.step, learner.steps)
 
         def again() -> None:
-            for images, labels, seed in self.read(learner.step, learner.step + 1):
-                _loss(self.objective, images, labels, learner.config, seed)
+            for micro_batch in self.read(learner.step, learner.step + 1):
+                self.loss(*micro_batch)
 
         layers = self.together.all(first_not_finite(learner.model, again))
         layer = max(
@@ -237,21 +263,9 @@ class _Training:
         )
 
 
-def _loss(
-    objective: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig, seed: int
-) -> tuple[Tensor, Tensor]:
-    """The mean loss of the images as the seed changes them, and how many are classified right."""
-    draws = torch.Generator(images.device).manual_seed(seed)
-    torch.manual_seed(seed_of(seed, "dropout", 0))  # which takes no generator
-    x = augmented(images.float() / 255, config.image_size, config.augment, draws, colour=config.mean)
-    x = erased(standardised(x, config), config.augment, draws)
-    x, others, own = mixed(x, labels, config.augment, draws)
-    return objective(x, labels, others, own)
-
-
 @torch.no_grad()
 def accuracy(model: nn.Module, images: Images, config: TrainConfig, together: Alone | None = None) -> float:
-    """Share of `images` whose highest logit is their label, each whole and resized to `config.image_size`; each counted once, whoever of
+    """Share of `images` whose highest logit is their label, each whole and resized to `config.shown_size`; each counted once, whoever of
     the processes sees it."""
     together = together or Alone()
     training = model.training
@@ -260,7 +274,7 @@ def accuracy(model: nn.Module, images: Images, config: TrainConfig, together: Al
     mine = torch.arange(together.rank, len(images), together.count).split(config.batch_size)
     for chosen, pixels in zip(mine, images.batches((indices, 0) for indices in mine), strict=True):
         x = pixels.to(together.device).float() / 255
-        x = F.interpolate(x, [config.image_size] * 2, mode="bilinear", antialias=True)
+        x = F.interpolate(x, [config.shown_size] * 2, mode="bilinear", antialias=True)
         with autocast(x, config):
             logits = model(standardised(x, config).contiguous(memory_format=torch.channels_last))
         correct += (logits.argmax(1) == images.labels[chosen].to(together.device)).sum()
@@ -269,23 +283,17 @@ def accuracy(model: nn.Module, images: Images, config: TrainConfig, together: Al
     return round(float(correct) * together.count) / len(images)
 
 
-def standardised(images: Tensor, config: TrainConfig) -> Tensor:
-    """`images` (n, c, h, w) in 0 … 1 less the mean and over the standard deviation of each channel."""
-    mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (config.mean, config.std))
-    return (images - mean) / std
-
-
-def _ensure_trainable(images: Images, config: TrainConfig, held_out: Images | None, together: Alone) -> None:
+def _ensure_trainable(model: nn.Module, images: Images, config: TrainConfig, together: Alone) -> None:
     batch = min(config.batch_size, len(images))
     if len(images) < 2:
         raise ValueError(f"{len(images)} images; training needs at least two")
+    if batch == 1 and any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        raise ConvAtlasError(
+            "batch_size is 1, and batch norm needs at least 2 images to train.", remedy="Set batch_size=2 or more."
+        )
     if batch % together.count:
         raise ConvAtlasError(
             f"a batch of {batch} cannot be parted among {together.count} processes;", remedy="set another batch_size."
-        )
-    if config.patience and not held_out:
-        raise ConvAtlasError(
-            "patience asks for a validation part, and there is none;", remedy="add a val split, or set patience=0."
         )
     if config.sync_batchnorm and together.count > 1 and together.device.type != "cuda":
         raise ConvAtlasError(

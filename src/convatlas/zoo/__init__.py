@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from convatlas.zoo import (
+    airbench,
     alexnet,
     densenet,
     fractalnet,
@@ -32,7 +33,7 @@ from convatlas.zoo.sizes import side_range
 
 FAMILIES: tuple[ModuleType, ...] = (
     *(lenet, alexnet, nin, vgg, googlenet, resnet, preresnet, densenet, fractalnet),
-    *(mobilenet_v1, senet, nasnet, mobilenet_v2, mobilenet_v3),
+    *(mobilenet_v1, senet, nasnet, mobilenet_v2, mobilenet_v3, airbench),
 )
 _FAMILY_OF: dict[str, ModuleType] = {}
 for _family in FAMILIES:

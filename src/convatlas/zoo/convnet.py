@@ -50,6 +50,10 @@ class ConvNet(nn.Module):
                 raise ValueError(said) from error
             raise
 
+    def all_logits(self, image: Float[Tensor, "n c h w"]) -> tuple[Tensor, ...]:
+        """The logits and, for a network with auxiliary classifiers, theirs: what a training loss may look at."""
+        return (self(image),)
+
 
 def feature(activation: Tensor | tuple[Tensor, ...]) -> Tensor:
     """The maps at a cut: the activation itself or, where blocks pass a pair (previous, current), its current."""

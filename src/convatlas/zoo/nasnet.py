@@ -5,7 +5,8 @@ A search on CIFAR-10 chose two cells, one that keeps the side of its maps and on
 them. A cell reads the outputs of the two cells before it and makes five sums of two operations each, every one a separable convolution
 (applied twice), a pooling or nothing. What flows through the stages is a pair (previous, current), and a cut's activation is its current.
 
-NASNet-A (N @ P): N normal cells between reductions, P maps at the end. As the authors' code, with average pooling at the border as in
+NASNet-A (N @ P): N normal cells between reductions, P maps at the end. In training an auxiliary classifier may read the maps before the
+last reduction; its loss counts 0.4 there. As the authors' code, with average pooling at the border as in
 the released PyTorch weights (padding counts there when it strides).
 """
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convatlas.zoo.blocks import SamePadConv2d, pooled_classifier, same_padded, sequence
-from convatlas.zoo.convnet import ConvNet
+from convatlas.zoo.convnet import ConvNet, taps
 
 FAMILY, YEAR = "NASNet", 2017
 State = Tensor | tuple[Tensor, Tensor]  # an image or the stem's maps; else the maps of the two cells before
@@ -36,6 +37,7 @@ class NASNetConfig:
     skip_reduction: bool = False  # the cell after a reduction reads past it, to the cell before its input
     drop_path: float = 0.0  # of each operation, in the last cell at the end of training; less before both
     dropout: float = 0.5  # before the classifier
+    auxiliary: bool = False  # the classifier before the last reduction, used by `all_logits`
 
 
 VARIANTS = {
@@ -209,8 +211,33 @@ class Last(nn.Module):
         return F.relu(state[1])
 
 
+class Auxiliary(nn.Module):
+    """A small classifier on maps (n, c, h, w): 5×5 means, 128 maps, then 768 features of everywhere at once, as the authors' code has it.
+
+    `side` is of the means of the paper's own images; those of others are brought to it.
+    """
+
+    def __init__(self, c_in: int, side: int, num_classes: int) -> None:
+        super().__init__()
+        self.side = side
+        self.project = nn.Conv2d(c_in, 128, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(128, eps=0.001)
+        self.conv = nn.Conv2d(128, 768, side, bias=False)
+        self.norm2 = nn.BatchNorm2d(768, eps=0.001)
+        self.fc = nn.Linear(768, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        means = F.avg_pool2d(F.relu(x), 5, 3) if min(x.shape[2:]) >= 5 else F.relu(x)
+        means = F.adaptive_avg_pool2d(means, self.side)
+        y = F.relu(self.norm1(self.project(means)))
+        return self.fc(F.relu(self.norm2(self.conv(y))).flatten(1))
+
+
 class NASNet(ConvNet):
     """NASNet-A. A cut inside or after a stage holds the pair (previous, current); `feature` gives its maps."""
+
+    classifiers = ("head.fc", "auxiliary.before.fc")
+    optional = ("auxiliary.",)
 
     def __init__(self, config: NASNetConfig, *, num_classes: int = 1000, in_channels: int = 3) -> None:
         self.config = config
@@ -220,6 +247,7 @@ class NASNet(ConvNet):
         plan = _plan(config)
         total = sum(len(cells) for cells in plan)
         previous, current, halves, number = None, config.stem, False, 0
+        before_last = 0  # maps before the last reduction
         for s, cells in enumerate(plan, start=1):
             layers: OrderedDict[str, nn.Module] = OrderedDict()
             for name, width in cells:
@@ -239,8 +267,14 @@ class NASNet(ConvNet):
                 halves = reduces
             if s == len(plan):
                 layers["relu"] = Last()
+            else:
+                before_last = current
             stages[f"stage{s}"] = nn.Sequential(layers)
         super().__init__(stages, pooled_classifier(current, num_classes, dropout=config.dropout))
+        self.auxiliary = nn.ModuleDict()
+        if config.auxiliary and num_classes:
+            side = -(-native(config)[0][1] // (2 if config.cifar else 16))  # of the maps before the last reduction
+            self.auxiliary["before"] = Auxiliary(before_last, (side - 5) // 3 + 1, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(
@@ -249,6 +283,13 @@ class NASNet(ConvNet):
             elif isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
+
+    def all_logits(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The main logits (n, num_classes) and, for a network with the auxiliary classifier, its own."""
+        names = [name for name, _ in self.stages.named_children()]
+        found = taps(self, names[-2:])(image)
+        auxiliary = (head(found[names[-2]]) for head in self.auxiliary.values())
+        return (self.head(found[names[-1]]), *auxiliary)
 
 
 def _plan(config: NASNetConfig) -> list[list[tuple[str, int]]]:

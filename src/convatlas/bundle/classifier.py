@@ -1,0 +1,203 @@
+"""A loaded model folder: images in any form in, the likeliest classes with calibrated probabilities out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from convatlas.bundle.member import Member
+from convatlas.data import DecodeError, Preprocessing, Views, decode
+from convatlas.data.sources import read_file
+from convatlas.errors import ConvAtlasError
+from convatlas.zoo.heads.probe import ProbeConfig
+
+_TOGETHER = 32  # views that wait for the network together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What the model says of one image, or why it could not be read."""
+
+    path: str | None  # None for an image that was given as an array or a PIL image
+    label: str | None
+    probability: float | None
+    top: tuple[tuple[str, float], ...] = ()  # the likeliest classes with their probabilities, likeliest first
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        row: dict[str, Any] = {"path": self.path, "label": self.label, "probability": self.probability}
+        row["top"] = [{"label": label, "probability": probability} for label, probability in self.top]
+        return row | ({"error": self.error} if self.error else {})
+
+
+class Classifier:
+    """A loaded, verified model folder: `load(folder).predict(["photo.jpg"])`. Of one network, or an ensemble of several."""
+
+    def __init__(self, folder: Path, classes: Sequence[str], about: dict[str, Any], members: Sequence[Member]) -> None:
+        self.folder = folder
+        self.classes: tuple[str, ...] = tuple(classes)
+        self.about = about
+        self.members = tuple(members)
+        self._orders = [member.classes.align(self.classes) for member in self.members]
+
+    @property
+    def ensemble(self) -> bool:
+        """Whether it averages several models."""
+        return len(self.members) > 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.members[0].device
+
+    @property
+    def network(self) -> str:
+        """The name of its network in the zoo. An ensemble has several: `members`."""
+        return self._only.network
+
+    @property
+    def probe(self) -> ProbeConfig | None:
+        """Where its probe taps the network; None for a network with its own classifier."""
+        return self._only.probe
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes its network's input. An ensemble has several: `members`."""
+        return self._only.preprocessing
+
+    @property
+    def background(self) -> tuple[int, int, int]:
+        """The colour under transparent images, the same for all members."""
+        return self.members[0].preprocessing.background
+
+    def predict(self, images: Any, *, top: int = 5, views: str = "centre") -> list[Prediction]:
+        """Labels and calibrated probabilities of images, in order.
+
+        `images` is one or a sequence of: paths, PIL images, arrays (h, w, 3) or (h, w) of uint8. A file that cannot be read gives a
+        row with `error`; an array of another type is a `ConvAtlasError`, since a guess at its range would be silently wrong. `views` is
+        what the network is shown of each, over which probabilities are averaged: centre, flip, ten, 144 or dense (`data.views`).
+        """
+        looked = self.looking(views)
+        single = isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim <= 3)
+        given: Sequence[Any] = [images] if single else list(cast(Iterable[Any], images))
+        rows: list[Prediction] = []
+        together = images_together(looked)
+        for start in range(0, len(given), together):
+            rows += self._predict_batch(given[start : start + together], top, looked)
+        return rows
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """Probabilities (n, classes) float64 of prepared pixels (n, size, size, channels) uint8; not of an ensemble, which prepares in
+        more than one way."""
+        return self._only.probabilities([[image] for image in pixels])
+
+    def looking(self, views: str) -> Views:
+        """The views of that name. Raises `ConvAtlasError` for a name that is none, and for views that a network here cannot have."""
+        found = Views(views)
+        for member in self.members:
+            member.require(found)
+        return found
+
+    def forward_passes(self, views: Views) -> int:
+        """How often a network runs for one image."""
+        return len(self.members) * views.forward_passes
+
+    def views(self, image: Image.Image, views: Views) -> list[list[np.ndarray]]:
+        """What each member is shown of a decoded image; needs no torch, and may be called from threads."""
+        return [member.views(image, views) for member in self.members]
+
+    def judged(self, images: Sequence[Sequence[Sequence[np.ndarray]]], views: Views) -> np.ndarray:
+        """Each member's probabilities (members, n, classes) float64 in the order of `classes`, of images given as `views` made them.
+
+        Their mean over members is the classifier's answer.
+        """
+        parts = zip(self.members, self._orders, strict=True)
+        return np.stack(
+            [
+                member.probabilities([image[i] for image in images], dense=views.dense)[:, order]
+                for i, (member, order) in enumerate(parts)
+            ]
+        )
+
+    @property
+    def _only(self) -> Member:
+        if self.ensemble:
+            raise ConvAtlasError(
+                f"{self.folder}: is an ensemble of {len(self.members)} models, which has no single network or preprocessing.",
+                remedy="Take one of its members, each a model folder of its own: "
+                f"{', '.join(str(member.folder) for member in self.members)}.",
+            )
+        return self.members[0]
+
+    def _predict_batch(self, given: Sequence[Any], top: int, views: Views) -> list[Prediction]:
+        found = [self._shown(image, views) for image in given]
+        shown = [image for image in found if not isinstance(image, DecodeError)]
+        each = iter(self.judged(shown, views).mean(axis=0) if shown else ())
+        rows = []
+        for image, seen in zip(given, found, strict=True):
+            path = str(image) if isinstance(image, str | Path) else None
+            if isinstance(seen, DecodeError):
+                rows.append(Prediction(path=path, label=None, probability=None, error=str(seen)))
+            else:
+                rows.append(self._row(path, next(each), top))
+        return rows
+
+    def _row(self, path: str | None, probabilities: np.ndarray, top: int) -> Prediction:
+        best = np.argsort(-probabilities, kind="stable")[:top]
+        likeliest = tuple((self.classes[i], float(probabilities[i])) for i in best)
+        return Prediction(path=path, label=likeliest[0][0], probability=likeliest[0][1], top=likeliest)
+
+    def _shown(self, image: Any, views: Views) -> list[list[np.ndarray]] | DecodeError:
+        if isinstance(image, str | Path):
+            try:
+                data = read_file(Path(image), str(image))
+                return self.views(decode(data, name=str(image), background=self.background)[0], views)
+            except DecodeError as error:
+                return error
+        if isinstance(image, np.ndarray):
+            if (
+                image.dtype != np.uint8
+                or image.ndim not in (2, 3)
+                or (image.ndim == 3 and image.shape[2] not in (1, 3))
+                or not image.size
+            ):
+                raise ConvAtlasError(
+                    f"an array of {image.dtype} with the shape {image.shape} is not an image.",
+                    remedy="Give uint8 from 0 to 255, (height, width, 3) in RGB order or (height, width).",
+                )
+            image = Image.fromarray(image.squeeze(2) if image.ndim == 3 and image.shape[2] == 1 else image)
+        if not isinstance(image, Image.Image):
+            raise ConvAtlasError(
+                f"a {type(image).__name__} is not an image.", remedy="Give paths, PIL images or uint8 arrays."
+            )
+        try:
+            return self.views(_rgb(image, self.background), views)
+        except DecodeError as error:
+            return error
+
+
+def images_together(views: Views) -> int:
+    """How many images are run at once: as many as give a few dozen views."""
+    return max(1, _TOGETHER // views.forward_passes)
+
+
+def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """A PIL image as its file would be decoded: what `convert` does to depth, transparency and orientation is not what training saw."""
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in ("RGB", "L") and not upright.has_transparency_data:
+            return upright
+        buffer = io.BytesIO()  # a file without loss
+        upright.save(buffer, "PNG" if upright.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else "TIFF")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DecodeError(
+            "corrupt", f"the image cannot be read ({error}).", "Open the file again, or leave it out."
+        ) from None
+    return decode(buffer.getvalue(), background=background)[0]

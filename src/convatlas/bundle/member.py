@@ -1,0 +1,103 @@
+"""One network of a model folder, ready to run: views of images in, probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from convatlas import zoo
+from convatlas.data import ClassMap, Preprocessing, Views
+from convatlas.errors import ConvAtlasError
+from convatlas.metrics import softmax
+from convatlas.zoo.heads.probe import ProbeConfig
+from convatlas.zoo.inference import normalised
+
+_BATCH = 8
+
+
+class Member:
+    """A network with its preprocessing and the names of its outputs. A model folder has one, an ensemble several."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        network: str,
+        probe: ProbeConfig | None,
+        classes: tuple[str, ...],
+        preprocessing: Preprocessing,
+        model: nn.Module,
+    ) -> None:
+        self.folder = folder
+        self.network = network
+        self.probe = probe
+        self.preprocessing = preprocessing
+        self.model = model  # of images (n, channels, size, size) standardised, to logits
+        self.device = torch.device("cpu")
+        self.classes = ClassMap(classes)  # in the order of the logits
+
+    def to(self, device: torch.device) -> None:
+        """Moves the network there."""
+        self.model.to(device)
+        self.device = device
+
+    def views(self, image: Image.Image, views: Views) -> list[np.ndarray]:
+        """What the network is shown of a decoded image, (h, w, channels) uint8 each."""
+        return views.of(image, self.preprocessing)
+
+    def require(self, views: Views) -> None:
+        """Raises `ConvAtlasError` for views that this network cannot have."""
+        views.require(self.preprocessing)
+        if views.dense:
+            _ = self._sliding
+
+    def probabilities(self, images: Sequence[Sequence[np.ndarray]], *, dense: bool = False) -> np.ndarray:
+        """The mean of each image's probabilities over its views, (n, classes) float64, from what `views` made of it.
+
+        With `dense` the network slides over each view, and a view's scores are averaged over places before the softmax.
+        """
+        seen = [view for views in images for view in views]
+        scores = np.zeros((len(seen), len(self.classes)))
+        alike: dict[tuple[int, ...], list[int]] = {}  # views of one shape run together
+        for i, view in enumerate(seen):
+            alike.setdefault(view.shape, []).append(i)
+        with torch.inference_mode():
+            for places in alike.values():
+                for start in range(0, len(places), _BATCH):
+                    chosen = places[start : start + _BATCH]
+                    pixels = torch.from_numpy(np.stack([seen[i] for i in chosen])).to(self.device)
+                    scores[chosen] = self._scores(pixels, dense).cpu().double().numpy()
+        if not len(seen):
+            return scores
+        ends = np.cumsum([len(views) for views in images])
+        return np.stack([part.mean(axis=0) for part in np.split(softmax(scores), ends[:-1])])
+
+    def _scores(self, pixels: Tensor, dense: bool) -> Tensor:
+        images = normalised(pixels, self.preprocessing.mean, self.preprocessing.std)
+        return self._sliding(images).flatten(2).mean(2) if dense else self.model(images)
+
+    @cached_property
+    def _sliding(self) -> nn.Module:
+        """The network as it runs on images larger than its own: scores by place, (n, classes, h, w)."""
+        if self.probe is not None:
+            hidden = [cut for cut in (*self.probe.means, *self.probe.deviations) if cut.startswith("head.")]
+            if hidden:
+                raise self._no_dense(f"its probe reads {hidden[0]} of {self.network}, which takes no larger image")
+            return nn.Sequential(self.model, nn.Unflatten(1, (-1, 1, 1)))  # which pools over all there is already
+        assert isinstance(self.model, zoo.ConvNet)  # what is no probe is a network of the zoo: see `bundle.save.build`
+        try:
+            return zoo.dense(self.model)
+        except ValueError as error:
+            raise self._no_dense(str(error)) from error
+
+    def _no_dense(self, reason: str) -> ConvAtlasError:
+        return ConvAtlasError(
+            f"{self.folder}: this model cannot be slid over an image ({reason}).",
+            remedy="Use the views ten or 144 instead of dense.",
+        )

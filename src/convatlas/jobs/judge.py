@@ -1,0 +1,103 @@
+"""One pass of a classifier over labelled images: each read, decoded and shown to every member, with the classes matched by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convatlas.data import ClassMap, Dataset, Examined, Record, Views, examine
+from convatlas.errors import ConvAtlasError
+from convatlas.jobs.images import Progress
+
+if TYPE_CHECKING:
+    from convatlas.bundle.classifier import Classifier
+
+_BUFFER_BYTES = 100_000_000  # of decoded views waiting for the network
+_AHEAD = 64  # images decoded before the network asks for them, at most
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judgement:
+    """What a classifier said of the images that could be read, and what is true."""
+
+    examined: list[Examined]  # all of them, without their pixels
+    read: list[Record]  # those that could be read
+    members: np.ndarray  # (members, n, classes) float64: each member's probabilities
+    truth: np.ndarray  # (n,) int64: class indices
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(n, classes): the classifier's own, the mean over its members."""
+        return self.members.mean(axis=0)
+
+
+def judge(
+    classifier: Classifier, dataset: Dataset, records: Sequence[Record], views: Views, what: str, progress: Progress
+) -> Judgement:
+    """Runs `records` through the classifier; `what` is said to `progress`.
+
+    Raises `ConvAtlasError` for a label that is none of its classes, and where no image can be read.
+    """
+    from convatlas.bundle.classifier import images_together
+
+    classes = ClassMap(classifier.classes)
+    classes.align(sorted({record.label for record in records}), partial=True)
+    together = images_together(views)
+    examined: list[Examined] = []
+    waiting: list[list[list[np.ndarray]]] = []
+    found: list[np.ndarray] = []
+    stream = examine(
+        dataset,
+        records,
+        views=lambda image: classifier.views(image, views),
+        background=classifier.background,
+        ahead=min(_AHEAD, max(4, _BUFFER_BYTES // _bytes_an_image(classifier, views))),
+    )
+    for item in stream:
+        examined.append(replace(item, views=None))
+        if item.views is not None:
+            waiting.append(item.views)
+        if len(waiting) == together:
+            found.append(classifier.judged(waiting, views))
+            waiting.clear()
+        progress(what, len(examined), len(records))
+    if waiting:
+        found.append(classifier.judged(waiting, views))
+    read = [item.record for item in examined if item.facts is not None]
+    if not read:
+        raise ConvAtlasError(
+            f"{dataset.root}: no image could be read.", remedy="`convatlas check` names each file and the reason."
+        )
+    truth = classes.indices([record.label for record in read])
+    return Judgement(examined=examined, read=read, members=np.concatenate(found, axis=1), truth=truth)
+
+
+def views_json(classifier: Classifier, views: Views) -> dict[str, Any]:
+    """The views and what they cost, as JSON."""
+    return {"name": views.name, "what": views.what, "forward_passes": classifier.forward_passes(views)}
+
+
+def part_of(dataset: Dataset, asked: str | None, preferred: Sequence[str]) -> str:
+    """The split that is meant: the one asked for, if it is there, else the first of `preferred` that is."""
+    if asked is None:
+        return next(split for split in (*preferred, "all", "train") if split in dataset.splits)
+    if asked != "all" and asked not in dataset.splits:
+        there = ", ".join(dataset.splits)
+        raise ConvAtlasError(
+            f"{dataset.root}: has no {asked} split.", remedy=f"It has {there}; `all` takes everything."
+        )
+    return asked
+
+
+def part_in_words(split: str, images: int) -> str:
+    """On which images something was measured."""
+    return f"{'all' if split == 'all' else split + ' split,'} {images} images, classes matched by name"
+
+
+def _bytes_an_image(classifier: Classifier, views: Views) -> int:
+    sizes = [(max(views.sides, default=m.preprocessing.size), m.preprocessing.channels) for m in classifier.members]
+    longer = 2 if views.dense else 1  # most photos are no longer than that
+    return sum(views.forward_passes * side**2 * channels * longer for side, channels in sizes)
