@@ -46,9 +46,9 @@ def _lines(chart: dict[str, Any], panel: str, width: int, *, first: bool, beside
         "sort": None,
         "title": None,
         "scale": {"domain": names, "range": _COLOURS[: len(names)]},
-        "legend": {"direction": "horizontal", "columns": 2, "symbolSize": 90, "symbolOpacity": 1},
+        "legend": {"direction": "horizontal", "columns": 3, "symbolSize": 90, "symbolOpacity": 1},
     }
-    ys: dict[str, Any] = {"axis": {"labelExpr": _PERCENT} if chart["percent"] else {"format": "~g"}} | {
+    ys: dict[str, Any] = {"axis": {"labelExpr": _PERCENT} if chart["percent"] else {"format": ".3~g"}} | {
         "title": chart["y"] if first or not beside else None,
         "scale": {"type": "log" if chart["logarithmic"] else "linear", "zero": False},
     }
@@ -60,7 +60,7 @@ def _lines(chart: dict[str, Any], panel: str, width: int, *, first: bool, beside
         "x": {"field": "x", "type": "quantitative", "title": chart["x"], "scale": {"zero": False, "nice": False}},
         "color": colour,
     }
-    encoding["x"]["axis"] = {"grid": False, "tickMinStep": 1, "tickCount": 6, "format": "~g"}
+    encoding["x"]["axis"] = {"grid": False, "tickMinStep": 1, "tickCount": 6, "format": ".6~g"}
     line: dict[str, Any] = {"y": {"field": "y", "type": "quantitative", **ys}}
     if dashes:
         line["strokeDash"] = {

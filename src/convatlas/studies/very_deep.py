@@ -196,8 +196,9 @@ def _told(
             if held := resident[name]:
                 told.append(f"The process itself grew by up to {held / 1e6:,.0f} MB.")
     if {"plain-110", "ResNet-110"} <= norms.keys():
+        deep, plain = ((norms[name], _gradient(steps[name])[0]) for name in ("ResNet-110", "plain-110"))
         told.append(
-            f"At the first layer the gradient of the residual network of 110 layers has a norm of {norms['ResNet-110']:.2g} and that of "
-            f"the plain one {norms['plain-110']:.2g} (medians over these steps, one seed each, so no interval)."
+            f"At the first layer the gradient has a norm of {deep[0]:.2g} in the residual network of 110 layers and of {plain[0]:.2g} in "
+            f"the plain one (medians over these steps; in the first {deep[1]:.2g} and {plain[1]:.2g}; one seed each, so no interval)."
         )
     return " ".join(told)
