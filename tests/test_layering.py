@@ -30,7 +30,7 @@ PARTS: dict[str, tuple[set[str], set[str]]] = {
     "analysis": (set(), {"torch"}),
     "data": (set(), {"numpy", "PIL", "simplejpeg"}),
     "metrics": (set(), {"numpy"}),
-    "studies": ({"", "zoo", "analysis", "cards", "metrics", "train"}, {"torch", "safetensors"}),  # "": for the version
+    "studies": ({"zoo", "analysis", "cards", "metrics", "train"}, {"torch", "safetensors"}),
     "report": (set(), {"altair", "jinja2", "markupsafe", "vl_convert"}),
     "weights": ({"zoo", "data"}, {"torch", "safetensors", "huggingface_hub"}),
     "bundle": ({"zoo", "data", "metrics", "weights"}, {"torch", "safetensors", "numpy", "PIL"}),

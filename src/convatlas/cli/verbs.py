@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from convatlas.cli.cached import cache_app
 from convatlas.cli.compare import compare
 from convatlas.cli.ensemble import ensemble
+from convatlas.cli.listing import list_
 from convatlas.cli.output import Json, percent, problems_text, progress_bars, put_json, say, table
 from convatlas.cli.show import show
 from convatlas.cli.study import study
@@ -24,12 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-cache_app = typer.Typer(
-    help="Show or shrink the cache of computed features and decoded images.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-app.add_typer(cache_app, name="cache")
 
 
 class Device(enum.StrEnum):
@@ -84,76 +80,7 @@ def convatlas_(
     """From a folder of images to a classifier you can trust, through the classic convolutional networks."""
 
 
-@app.command("list")
-def list_(
-    pattern: Annotated[str, typer.Argument(help="A shell pattern, such as 'resnet*'.")] = "*",
-    weights: Annotated[bool, typer.Option("--weights", help="List the tags of weights for them instead.")] = False,
-    recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes that `train` has instead.")] = False,
-    json: Json = False,
-) -> None:
-    """List the networks there are, with parameters and mult-adds; the published weights they can load; or how they are trained."""
-    from dataclasses import asdict
-
-    from convatlas import catalogue
-
-    if weights:
-        list_weights(pattern, json)
-        return
-    if recipes:
-        list_recipes(pattern, json)
-        return
-
-    found = [catalogue.networks()[name] for name in catalogue.names(pattern)]
-    if json:
-        put_json({"schema": "convatlas.list/1", "networks": [asdict(network) for network in found]})
-        return
-    rows = [
-        (
-            n.name,
-            f"{n.family} {n.year}",
-            "×".join(map(str, n.input_size)),
-            str(n.num_classes),
-            f"{n.parameters:,}",
-            f"{n.mult_adds / 1e6:,.1f} M",
-        )
-        for n in found
-    ]
-    print(table(("name", "family", "input", "classes", "parameters", "mult-adds"), rows, right=(3, 4, 5)))
-
-
-def list_recipes(pattern: str, json: bool) -> None:
-    """What `convatlas list --recipes` shows."""
-    from convatlas.train.recipes.table import COLUMNS, described, row
-
-    found = described(pattern)
-    if json:
-        put_json({"schema": "convatlas.recipes/1", "recipes": found})
-        return
-    print(table(COLUMNS, [row(each) for each in found], right=(3, 4, 5)))
-
-
-def list_weights(pattern: str, json: bool) -> None:
-    """What `convatlas list --weights` shows."""
-    from convatlas.weights.source import weights_tags
-
-    found = weights_tags(pattern)
-    if json:
-        rows = [{**vars(row), "path": None if row.path is None else str(row.path)} for row in found]
-        put_json({"schema": "convatlas.weights_tags/1", "weights": rows})
-        return
-    lines = [
-        (
-            row.tag,
-            row.network,
-            "–" if row.top1 is None else f"{row.top1:.1f} %",
-            "–" if row.megabytes is None else f"{row.megabytes:.0f}",
-            "yes" if row.path else "no",
-        )
-        for row in found
-    ]
-    print(table(("tag", "network", "published top-1", "MB", "on this disk"), lines, right=(2, 3)))
-
-
+app.command("list")(list_)
 app.command()(show)
 
 
@@ -338,43 +265,6 @@ def demo(
         print(fit_text(result))
 
 
-@cache_app.command("show")
-def cache_show(json: Json = False) -> None:
-    """List what the cache holds, the most recently used first."""
-    from convatlas import cache
-
-    found = cache.contents()
-    if json:
-        rows = [
-            {"path": str(f.path), "entries": f.entries, "bytes": f.bytes_, "used": f.used, "identity": f.identity}
-            for f in found
-        ]
-        put_json({"schema": "convatlas.cache/1", "folder": str(cache.cache_folder()), "files": rows})
-        return
-    print(f"{cache.cache_folder()}: {sum(f.bytes_ for f in found) / 1e6:,.1f} MB")
-    if found:
-        print(table(("file", "of", "entries", "MB"), [_cache_row(f) for f in found], right=(2, 3)))
-
-
-@cache_app.command("prune")
-def cache_prune(
-    limit: Annotated[
-        str | None,
-        typer.Option("--limit", metavar="SIZE", help="Such as 500M; 0 empties it. Default: CONVATLAS_CACHE_LIMIT."),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Remove what was not used for longest until the cache is no larger than the limit."""
-    from convatlas import cache
-
-    removed = cache.prune(None if limit is None else cache.parse_size(limit))
-    freed = sum(f.bytes_ for f in removed)
-    if json:
-        put_json({"schema": "convatlas.cache/1", "removed": [str(f.path) for f in removed], "bytes": freed})
-    else:
-        print(f"removed {len(removed)} files, {freed / 1e6:,.1f} MB")
-
-
 def fit_text(result: dict[str, Any]) -> str:
     """The result of a fit in a screenful: the answer, the ladder, where things are."""
     rows = [
@@ -427,12 +317,8 @@ def views_text(views: dict[str, Any]) -> str:
     return f"\nviews: {views['name']} ({views['what']}), {passes} forward pass{'es' if passes > 1 else ''} an image"
 
 
-def _cache_row(file: Any) -> tuple[str, str, str, str]:
-    what = file.identity.get("network") or file.identity.get("what") or "image checks"
-    return file.path.name, what, f"{file.entries:,}", f"{file.bytes_ / 1e6:,.1f}"
-
-
 app.command()(compare)
 app.command()(ensemble)
 app.command()(study)
 app.command()(train)
+app.add_typer(cache_app, name="cache")

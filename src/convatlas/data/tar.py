@@ -78,9 +78,8 @@ class TarSource:
             own = (printable(shard.name),) if paired and self._several else ()
             path = "/".join([*self._above(shard), *own, member.inside])
             there = self._members.get(path)
-            if (
-                there and there.shard != member.shard
-            ):  # within one archive the later replaces the earlier, as for tar itself
+            # within one archive the later replaces the earlier, as for tar itself
+            if there and there.shard != member.shard:
                 repeated.append(path)
                 continue
             self._members[path] = member

@@ -32,9 +32,7 @@ _WHAT = {
 _PASSES = {"centre": 1, "flip": 2, "ten": 10, "144": 144}
 _PAPER = 224  # what the papers' networks see, pixels
 _SCALES = (256, 288, 320, 352)  # GoogLeNet's, for that; the first is AlexNet's square too
-_LONGEST = (
-    8  # times as long as wide: a longer image is cut to its middle for `dense`, which would need memory without end
-)
+_LONGEST = 8  # times as long as wide: longer images are cut to their middle for `dense`, or memory would have no end
 
 
 @dataclass(frozen=True)

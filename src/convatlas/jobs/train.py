@@ -20,6 +20,8 @@ from convatlas.jobs.images import Progress, resolve_device, silent
 from convatlas.metrics import wilson
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from convatlas.train.config import TrainConfig
     from convatlas.train.images import Images
     from convatlas.train.learner import Epoch
@@ -82,8 +84,7 @@ def train_recipe(
     kind = resolve_device(device)
     import torch
 
-    from convatlas.train.augment import standardised
-    from convatlas.train.images import digest, some_of
+    from convatlas.train.images import digest
     from convatlas.train.loop import train
     from convatlas.train.optim import ensure_watched
     from convatlas.train.processes import led
@@ -123,7 +124,7 @@ def train_recipe(
         },
     }
     if found.prepare:  # after the digest, which may not depend on the last bits of what this computes from the images
-        found.prepare(model, standardised(some_of(training, PREPARED).float() / 255, config))
+        found.prepare(model, _standardised(training, config))
     folder = Path(out).expanduser()
     with open_run(folder, described, say, together) as run, run.listening():
         history = train(
@@ -157,16 +158,22 @@ def find_lr(
     """The learning rate range test of a recipe on the training images at `data`, as `convatlas.train.lr_find` makes it; nothing is
     written. Arguments as for `train_recipe`. The answer is plain data: rates, losses, and the rate to try."""
     kind = resolve_device(device)
-    from convatlas.train.augment import standardised
-    from convatlas.train.images import some_of
     from convatlas.train.lr_find import lr_find
 
     found, dataset, classes, model = _begun(name, network, settings, data)
     split = "train" if "train" in dataset.splits else "all"
     training = _read(dataset, split, classes, found.config, images, progress, say)
     if found.prepare:
-        found.prepare(model, standardised(some_of(training, PREPARED).float() / 255, found.config))
+        found.prepare(model, _standardised(training, found.config))
     return {"recipe": name, "network": found.network, **lr_find(model, training, found.config, device=kind).to_json()}
+
+
+def _standardised(images: Images, config: TrainConfig) -> Tensor:
+    """Some of the images, for a recipe that sets weights from them."""
+    from convatlas.train.augment import standardised
+    from convatlas.train.images import some_of
+
+    return standardised(some_of(images, PREPARED).float() / 255, config)
 
 
 def _begun(

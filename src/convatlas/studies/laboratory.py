@@ -8,11 +8,10 @@ evaluation mode, to the images as they are, training images included, are kept b
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from convatlas import zoo
 from convatlas.analysis.cost import total
@@ -30,11 +28,11 @@ from convatlas.studies.layers import tape_of
 from convatlas.studies.plans import Length
 from convatlas.train.checkpoint import Checkpoint, newest
 from convatlas.train.config import TrainConfig
-from convatlas.train.images import InMemory
-from convatlas.train.loop import standardised, train
+from convatlas.train.images import InMemory, digest
+from convatlas.train.loop import answers, train
 from convatlas.train.processes import Alone
 from convatlas.train.recipes import recipe
-from convatlas.train.run import SCHEMA, differences, open_run
+from convatlas.train.run import SCHEMA, deciding, open_run
 
 LOGITS = "logits.safetensors"
 
@@ -113,15 +111,8 @@ class Laboratory:
 
     def logits(self, model: nn.Module, images: InMemory, config: TrainConfig) -> Tensor:
         """What a network answers to images as they are: (n, classes)."""
-        model.eval().to(self.device)
-        parts: list[Tensor] = []
-        with torch.inference_mode():
-            for pixels in images.images.split(config.batch_size):
-                x = F.interpolate(
-                    pixels.to(self.device).float() / 255, [config.image_size] * 2, mode="bilinear", antialias=True
-                )
-                parts.append(model(standardised(x, config)).float().cpu())
-        return torch.cat(parts)
+        model.to(self.device)
+        return torch.cat([found.float().cpu() for _, found in answers(model, images, config, Alone(self.device))])
 
     def described(self, training: Training, model: nn.Module) -> dict[str, Any]:
         """What goes into run.json, as `convatlas train` writes it."""
@@ -135,9 +126,9 @@ class Laboratory:
                 "images": len(self.training),
                 "held_out": len(self.held_out),
                 "classes": list(self.classes),
-                "sha256": _digest(tensor for read in images for tensor in (read.images, read.labels)),
+                "sha256": digest(*(tensor for read in images for tensor in (read.images, read.labels))),
             },
-            "weights": {"initial_sha256": _digest(model.state_dict().values())},
+            "weights": {"initial_sha256": digest(*model.state_dict().values())},
             "versions": {
                 "convatlas": self.version,
                 "torch": torch.__version__,
@@ -187,9 +178,7 @@ class Laboratory:
                 part: self.logits(model, images, training.config)
                 for part, images in (("training", self.training), ("held_out", self.held_out))
             }
-            with contextlib.suppress(
-                OSError, SafetensorError
-            ):  # runs that may only be read are counted again each time
+            with contextlib.suppress(OSError, SafetensorError):  # or it is counted again: the run may only be read
                 save_file(known, file, metadata={"of": about})
         return Counted(
             **known,
@@ -261,8 +250,7 @@ class _Work:
 def _found(folder: Path, described: Mapping[str, Any]) -> Checkpoint | None:
     """The newest checkpoint of the run, with nothing locked or written, since somebody may be training it.
 
-    Raises `ConvAtlasError` where the run there is of something else. A field of the config that was not there when the run began counts as
-    what it is now: the defaults of new fields change nothing.
+    Raises `ConvAtlasError` where the run there is of something else.
     """
     file = folder / "run.json"
     if not file.is_file():
@@ -273,25 +261,12 @@ def _found(folder: Path, described: Mapping[str, Any]) -> Checkpoint | None:
         there = {}
     if not isinstance(there, dict) or there.get("schema") != SCHEMA:
         raise ConvAtlasError(f"{file} is no description of a run.", remedy="Give another folder with --runs or --out.")
-    now = json.loads(json.dumps(described))
-    decide = {key: (there.get(key), now[key]) for key in ("network", "data", "weights")}
-    decide["config"] = there.get("config"), _as_far_as(there.get("config") or {}, now["config"])
-    differing = [line for key, (old, new) in decide.items() for line in differences(old, new, key)]
-    if differing:
+    if differing := deciding(there, json.loads(json.dumps(described))):
         raise ConvAtlasError(
             f"{folder} holds another run:\n  " + "\n  ".join(differing) + "\n",
             remedy="Give the length and the images that it has, or another folder with --runs or --out.",
         )
     return newest(folder / "checkpoints")
-
-
-def _as_far_as(there: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `now` that are `there` too."""
-    return {
-        key: _as_far_as(there[key], value) if isinstance(value, dict) and isinstance(there[key], dict) else value
-        for key, value in now.items()
-        if key in there
-    }
 
 
 def _read(file: Path, about: str) -> dict[str, Tensor] | None:
@@ -303,10 +278,3 @@ def _read(file: Path, about: str) -> dict[str, Tensor] | None:
     except (OSError, SafetensorError):
         return None  # not counted yet, or only begun to be written: it is counted again
     return None
-
-
-def _digest(tensors: Iterable[Tensor]) -> str:
-    found = hashlib.sha256()
-    for tensor in tensors:
-        found.update(tensor.contiguous().numpy().tobytes())
-    return found.hexdigest()

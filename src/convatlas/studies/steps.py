@@ -21,9 +21,8 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from convatlas.studies.laboratory import Laboratory, Training, initial
-from convatlas.train.augment import augmented
+from convatlas.train.augment import changed
 from convatlas.train.learner import Learner
-from convatlas.train.loop import standardised
 from convatlas.train.order import Order
 from convatlas.train.run import Stopped, open_run
 
@@ -113,10 +112,8 @@ def gradients(
 
 def _batch(laboratory: Laboratory, training: Training, indices: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     images, config = laboratory.training, training.config
-    draws = torch.Generator(laboratory.device).manual_seed(seed)
-    x = images.images[indices].to(laboratory.device).float() / 255
-    x = augmented(x, config.image_size, config.augment, draws, colour=config.mean)
-    return standardised(x, config), images.labels[indices].to(laboratory.device)
+    x, labels = (tensor[indices].to(laboratory.device) for tensor in (images.images, images.labels))
+    return changed(x, labels, config, seed)[:2]
 
 
 def _norm(weight: Tensor) -> float:
@@ -155,9 +152,8 @@ class _Resident:
         # the kernels of the usual layers, forward and backward, stay resident once they were used
         layers = (nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 900, 2))
         nn.Sequential(*layers)(torch.ones(2, 3, 32, 32)).sum().backward()
-        with contextlib.suppress(
-            OSError, AttributeError
-        ):  # glibc's: gives back what is free, or it would be used again unseen
+        # glibc's, where there is one: gives back what is free, or it would be used again unseen
+        with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
         try:
             Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far

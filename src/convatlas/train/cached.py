@@ -209,9 +209,7 @@ def _alone(folder: Path) -> Iterator[None]:
     with lock:
         try:
             import fcntl
-        except (
-            ImportError
-        ):  # Windows, which has no such locks: what another process is writing cannot be told from what is left
+        except ImportError:  # Windows, which has no such locks: what is being written cannot be told from what was left
             yield
             return
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+Schedule = Literal["cosine", "step", "plateau", "exponential", "onecycle", "triangle", "polynomial", "halving"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
@@ -12,42 +14,28 @@ class Optim:
 
     name: Literal["sgd", "adamw", "rmsprop", "lamb"] = "sgd"
     lr: float = 0.1  # the highest it gets, for the whole batch
-    lr_batch: int = (
-        0  # the batch that `lr` is for: another one gets it in proportion; 0 for `lr` as it is, whatever the batch
-    )
-    bias_lr: float = (
-        1.0  # biases of convolutions and fully connected layers learn at this times the rate; 2 in Caffe's nets
-    )
+    lr_batch: int = 0  # the batch that `lr` is for, others get it in proportion; 0: `lr` is for any
+    bias_lr: float = 1.0  # biases of convolutions and fully connected layers learn at this times the rate
     norm_bias_lr: float = 1.0  # those of batch norms at this times, their decay a step staying what it is
     momentum: float = 0.9  # SGD's and RMSprop's; AdamW and LAMB keep their usual (0.9, 0.999)
     nesterov: bool = True  # SGD's
-    velocity: Literal["gradients", "steps"] = (
-        "gradients"  # what SGD's momentum sums: "steps" has the learning rate inside
-    )
+    velocity: Literal["gradients", "steps"] = "gradients"  # what SGD's momentum sums; steps have the rate inside
     squares: float = 0.9  # RMSprop's: how much of its mean of squared gradients stays at a step
     eps: float = 1e-8  # RMSprop's is inside the root, as TensorFlow's; the others' outside
     weight_decay: float = 5e-4  # added to the gradient; AdamW and LAMB have it beside
     decay_all: bool = False  # biases and norms too, as was usual until 2017; else filters and matrices alone
     decay_depthwise: bool = True  # the filters of depthwise convolutions too
     clip_norm: float = 0.0  # all gradients together are scaled down to this norm where theirs is larger; 0 for never
-    filter_rms: float = (
-        0.0  # a first-layer filter whose root mean square grows past this is scaled back to it; 0 for never
-    )
+    filter_rms: float = 0.0  # first-layer filters whose root mean square grows past this are scaled back; 0 for never
     warmup_epochs: float = 5.0  # linear, from a hundredth of `lr`
-    schedule: Literal["cosine", "step", "plateau", "exponential", "onecycle", "triangle", "polynomial", "halving"] = (
-        "cosine"  # after the warm-up
-    )
+    schedule: Schedule = "cosine"  # after the warm-up
     final_lr: float = 0.0  # where cosine, one cycle, triangle and polynomial end, as a share of `lr`
     drops: tuple[float, ...] = ()  # shares of the run after which the steps divide the learning rate
     divisor: float = 10.0  # by this: steps, plateau, halving
-    levels: tuple[
-        float, ...
-    ] = ()  # or the rate after each drop, as a share of `lr`, where it is no division by one number
+    levels: tuple[float, ...] = ()  # or the rate after each drop, as a share of `lr`
     patience: int = 5  # plateau: epochs without a new best before it drops
     most_drops: int = 3  # plateau
-    watch: Literal["validation", "training"] = (
-        "validation"  # plateau: the part whose accuracy is looked at; never a test part
-    )
+    watch: Literal["validation", "training"] = "validation"  # plateau: by the accuracy of this part; never a test part
     factor: float = 0.97  # exponential: times this …
     factor_epochs: float = 1.0  # … every so many epochs, at once
     power: float = 1.0  # polynomial: of the share of the run that is left; 1 is a straight line
@@ -74,30 +62,21 @@ class Augment:
 
     scale: tuple[float, float] = (1.0, 1.0)  # share of the image's area that a random resized crop keeps
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # of the crop's width to its height
-    sides: tuple[int, int] = (
-        0,
-        0,
-    )  # or: a crop as if the image were scaled to a side in between; (256, 480) is ResNet's
+    sides: tuple[int, int] = (0, 0)  # or a crop as if it were scaled to a side in between; ResNet has (256, 480)
     pad: int = 0  # pixels of the mean colour put around the image, of which a part of the image's size is then cut out
     padding: Literal["mean", "reflect"] = "mean"  # or those pixels mirrored
     flip: float = 0.0  # probability of a left-right flip
-    flip_mode: Literal["random", "alternate"] = (
-        "random"  # alternate: half of the images in one epoch, the others in the next
-    )
+    flip_mode: Literal["random", "alternate"] = "random"  # alternate: a half in one epoch, the others in the next
     rotate: float = 0.0  # degrees either way, at the most
     colour: float = 0.0  # brightness, contrast and saturation times a factor in 1 ± this
-    pca: float = (
-        0.0  # AlexNet's colour noise: standard deviation along the axes of the training images' colours; 0.1 there
-    )
+    pca: float = 0.0  # AlexNet's colour noise: standard deviation along the axes of the images' colours; 0.1 there
     grey: float = 0.0  # probability of losing all colour
     randaugment: float = 0.0  # magnitude, to 10, of two changes drawn out of fourteen: see `train/randaugment.py`
     mixup: float = 0.0  # probability that a batch is blended with itself in another order
     mixup_alpha: float = 1.0  # the weight's distribution is Beta(this, this); uniform with 1, near 0 or 1 with less
     cutmix: float = 0.0  # probability that a batch gets rectangles from itself in another order; area uniform in (0, 1)
     erase: float = 0.0  # probability that a rectangle of 2 to 33 % of the image becomes the mean colour
-    cutout: int = (
-        0  # side in pixels of a square anywhere, also half outside, that becomes the mean colour in every image
-    )
+    cutout: int = 0  # side in pixels of a square anywhere, also half outside, that becomes the mean colour
 
     def __post_init__(self) -> None:
         if self.pad < 0 or self.cutout < 0:
@@ -120,28 +99,18 @@ class TrainConfig:
 
     epochs: int
     batch_size: int = 256
-    image_size: int = (
-        224  # side in pixels of what the network sees in training, and on the held-out part unless `eval_size`
-    )
+    image_size: int = 224  # side in pixels of what the network sees in training
     eval_size: int = 0  # side in pixels on the held-out part, and in use; 0 for `image_size`
     optim: Optim = field(default_factory=Optim)
     augment: Augment = field(default_factory=Augment)
-    micro_batch: int = (
-        0  # images that a process works on at once, their gradients added up to the batch's; 0 for all its part
-    )
+    micro_batch: int = 0  # images that a process works on at once, gradients being added up; 0 for all its part
     loss: Literal["cross_entropy", "binary"] = "cross_entropy"  # binary: each class by itself, yes or no
     label_smoothing: float = 0.0
     auxiliary: float = 0.0  # weight of the losses of a network's auxiliary classifiers; 0 leaves them out
-    balance: Literal["none", "weights", "sampling"] = (
-        "none"  # makes classes count alike: in the loss, or by how often they are drawn
-    )
+    balance: Literal["none", "weights", "sampling"] = "none"  # makes classes count alike: in the loss, or as drawn
     ema: float = 0.0  # decay per step of an averaged copy of the weights, which is then the result; 0 for none
-    patience: int = (
-        0  # epochs without a better validation accuracy, after which it ends; the best weights are the result. 0: never
-    )
-    retries: int = (
-        0  # times that it may go on from the last epoch at a tenth of the learning rate when numbers are not finite
-    )
+    patience: int = 0  # epochs without a better validation accuracy after which the best weights are it; 0 for never
+    retries: int = 0  # times that an epoch may begin again at a tenth of the rate when numbers are not finite
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # autocast: weights and their updates stay float32
     sync_batchnorm: bool = False  # statistics of a batch over all processes (on GPUs) instead of over each one's part
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # per channel, of pixels in 0 … 1; ImageNet's

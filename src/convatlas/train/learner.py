@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from convatlas.errors import ConvAtlasError
 from convatlas.train.config import TrainConfig
 from convatlas.train.optim import averaging, constrain, for_batch, learning_rate, optimiser, set_rate
 from convatlas.train.run import Run
@@ -183,6 +184,11 @@ class Learner:
     def take_up(self, run: Run) -> None:
         """What the newest checkpoint of the run holds, if there is one."""
         found = run.resume()
+        if found and self.state().keys() - found.state.keys():
+            raise ConvAtlasError(
+                f"{run.folder} was begun by a version whose checkpoints lack what this one keeps.",
+                remedy="Finish it with that version, or start again with another --out.",
+            )
         if found:
             self.put(found.tensors, found.state)
 

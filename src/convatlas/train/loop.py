@@ -30,9 +30,8 @@ from convatlas.train.processes import Alone
 from convatlas.train.progress import set_progress
 from convatlas.train.run import Run, Stopped
 
-MicroBatch = tuple[
-    Tensor, Tensor, int, Tensor | None
-]  # images, labels, seed, and which are mirrored if that is not drawn
+# images, labels, seed, and which are mirrored if that is not drawn
+MicroBatch = tuple[Tensor, Tensor, int, Tensor | None]
 
 
 def train(
@@ -235,9 +234,7 @@ class _Training:
                 self.loss(*micro_batch)
 
         layers = self.together.all(first_not_finite(learner.model, again))
-        layer = max(
-            layers, key=lambda found: "layer" in found
-        )  # a process whose part was sound knows but the gradients
+        layer = max(layers, key=lambda found: "layer" in found)  # who had a sound part knows but the gradients
         batch = ", ".join(names[int(i)] for i in self.order.batch(learner.step)) if names else ""
         message = (
             f"the loss is {found.loss:.4g} in epoch {epoch + 1}, step {within + 1} of {learner.steps}, "
@@ -268,19 +265,25 @@ def accuracy(model: nn.Module, images: Images, config: TrainConfig, together: Al
     """Share of `images` whose highest logit is their label, each whole and resized to `config.shown_size`; each counted once, whoever of
     the processes sees it."""
     together = together or Alone()
+    correct = torch.zeros((), device=together.device)
+    for chosen, logits in answers(model, images, config, together):
+        correct += (logits.argmax(1) == images.labels[chosen].to(together.device)).sum()
+    together.average([correct])
+    return round(float(correct) * together.count) / len(images)
+
+
+@torch.no_grad()
+def answers(model: nn.Module, images: Images, config: TrainConfig, together: Alone) -> Generator[tuple[Tensor, Tensor]]:
+    """The logits (b, classes), in evaluation mode, of images as they are, with their indices (b,): this process's, batch by batch."""
     training = model.training
     model.eval()
-    correct = torch.zeros((), device=together.device)
     mine = torch.arange(together.rank, len(images), together.count).split(config.batch_size)
     for chosen, pixels in zip(mine, images.batches((indices, 0) for indices in mine), strict=True):
         x = pixels.to(together.device).float() / 255
         x = F.interpolate(x, [config.shown_size] * 2, mode="bilinear", antialias=True)
         with autocast(x, config):
-            logits = model(standardised(x, config).contiguous(memory_format=torch.channels_last))
-        correct += (logits.argmax(1) == images.labels[chosen].to(together.device)).sum()
-    together.average([correct])
+            yield chosen, model(standardised(x, config).contiguous(memory_format=torch.channels_last))
     model.train(training)
-    return round(float(correct) * together.count) / len(images)
 
 
 def _ensure_trainable(model: nn.Module, images: Images, config: TrainConfig, together: Alone) -> None:

@@ -44,9 +44,8 @@ def randaugmented(
     return images
 
 
-Operation = Callable[
-    [Tensor, Tensor, Tensor], Tensor
-]  # images (m, c, h, w), levels (m, 1, 1, 1) in −1 … 1, colour (c, 1, 1)
+# of images (m, c, h, w), levels (m, 1, 1, 1) in −1 … 1, and a colour (c, 1, 1)
+Operation = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def _affine(images: Tensor, around: Tensor, rows: list[list[Tensor | float]]) -> Tensor:

@@ -183,16 +183,20 @@ def _ensure_same(file: Path, described: Mapping[str, Any], say: Callable[[str], 
         there = None
     if not isinstance(there, dict) or there.get("schema") != SCHEMA:
         raise ConvAtlasError(f"{file} is no description of a run.", remedy="Give another folder with --out.")
-    there["config"], now = _completed(there.get("config")), _completed(described.get("config"))
-    decide = {key: described.get(key) for key in _DECIDE} | {"config": now}
-    differing = [line for key, value in decide.items() for line in differences(there.get(key), value, key)]
-    if differing:
+    if differing := deciding(there, described):
         raise ConvAtlasError(
             f"{file.parent} holds another run:\n  " + "\n  ".join(differing) + "\n",
             remedy="Give another folder with --out, or the same settings to go on with it.",
         )
     for line in differences(there.get("versions"), described.get("versions"), "versions"):
         say(f"{line}: the rest of this run may differ in the last bits from what it would have been")
+
+
+def deciding(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Where the descriptions of two runs differ in what decides the result, a line each."""
+    pairs = {key: (there.get(key), now.get(key)) for key in _DECIDE}
+    pairs["config"] = _completed(there.get("config")), _completed(now.get("config"))
+    return [line for key, (old, new) in pairs.items() for line in differences(old, new, key)]
 
 
 def _completed(config: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -13,22 +13,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from convatlas.train.config import Augment, Optim, TrainConfig
-from convatlas.train.recipes.recipe import Formula, Recipe, side
+from convatlas.train.config import Augment, TrainConfig
+from convatlas.train.recipes.recipe import EARLY_SGD, UNSCALED, Formula, Recipe, side
 
-UNSCALED = (1 / 255,) * 3  # a std that leaves pixels in units of 1 to 255
-_OPTIM = Optim(
-    lr=0.01,
-    lr_batch=128,
-    momentum=0.9,
-    nesterov=False,
-    velocity="steps",
-    weight_decay=5e-4,
-    warmup_epochs=0,
-    schedule="plateau",
-    divisor=10,
-    most_drops=3,
-)
+_OPTIM = replace(EARLY_SGD, lr_batch=128, schedule="plateau", divisor=10, most_drops=3)
 _CROPS = Augment(sides=(256, 256), flip=0.5)
 
 
@@ -65,17 +53,8 @@ def caffenet_bvlc(network: str = "caffenet") -> Recipe:
         epochs=90,
         batch_size=256,
         image_size=side(network),
-        optim=Optim(
-            lr=0.01,
-            lr_batch=256,
-            bias_lr=2,
-            momentum=0.9,
-            nesterov=False,
-            velocity="steps",
-            weight_decay=5e-4,
-            warmup_epochs=0,
-            schedule="step",
-            drops=(100 / 450, 200 / 450, 300 / 450, 400 / 450),
+        optim=replace(
+            EARLY_SGD, lr_batch=256, bias_lr=2, schedule="step", drops=(100 / 450, 200 / 450, 300 / 450, 400 / 450)
         ),
         augment=_CROPS,
         std=UNSCALED,
@@ -96,17 +75,7 @@ def zfnet_2013(network: str = "zfnet") -> Recipe:
         epochs=70,
         batch_size=128,
         image_size=side(network),
-        optim=Optim(
-            lr=0.01,
-            lr_batch=128,
-            momentum=0.9,
-            nesterov=False,
-            velocity="steps",
-            weight_decay=5e-4,
-            filter_rms=0.1,
-            warmup_epochs=0,
-            schedule="plateau",
-        ),
+        optim=replace(_OPTIM, filter_rms=0.1),
         augment=_CROPS,
         std=UNSCALED,
     )

@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convatlas.train.config import Augment, Optim, TrainConfig
-from convatlas.train.recipes.recipe import Formula, Recipe
+from convatlas.train.recipes.recipe import CIFAR_MEAN, CIFAR_STD, Formula, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,8 +43,8 @@ CONFIG = TrainConfig(
     ),
     augment=Augment(pad=2, padding="reflect", flip=0.5, flip_mode="alternate"),
     label_smoothing=0.2,
-    mean=(0.4914, 0.4822, 0.4465),
-    std=(0.2470, 0.2435, 0.2616),
+    mean=CIFAR_MEAN,
+    std=CIFAR_STD,
 )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from convatlas.train.config import Augment, Optim, TrainConfig
-from convatlas.train.recipes.recipe import Formula, Recipe
+from convatlas.train.recipes.recipe import CIFAR_MEAN, CIFAR_STD, Formula, Recipe
 
 CONFIG = TrainConfig(
     epochs=182,  # 64,000 steps of 128 on 45,000 images, which leaves 5,000 to validate on; with all 50,000 it would be 164
@@ -22,8 +22,8 @@ CONFIG = TrainConfig(
         lr=0.1, weight_decay=1e-4, nesterov=False, decay_all=True, warmup_epochs=0, schedule="step", drops=(0.5, 0.75)
     ),
     augment=Augment(pad=4, flip=0.5),
-    mean=(0.4914, 0.4822, 0.4465),  # of a channel; the paper's is of a pixel
-    std=(0.2470, 0.2435, 0.2616),
+    mean=CIFAR_MEAN,  # of a channel; the paper's is of a pixel
+    std=CIFAR_STD,
 )
 
 

@@ -7,7 +7,7 @@ networks: half of the mini-batches drop each input of a join with probability 0.
 from __future__ import annotations
 
 from convatlas.train.config import Augment, Optim, TrainConfig
-from convatlas.train.recipes.recipe import Formula, Recipe, side
+from convatlas.train.recipes.recipe import CIFAR_MEAN, CIFAR_STD, Formula, Recipe, side
 
 _OPTIM = Optim(lr=0.02, momentum=0.9, nesterov=False, weight_decay=0.0, warmup_epochs=0, schedule="halving", divisor=10)
 
@@ -27,8 +27,8 @@ def fractalnet_cifar_2016(network: str = "fractalnet20_cifar") -> Recipe:
         image_size=side(network),
         optim=_OPTIM,
         augment=Augment(pad=4, flip=0.5),
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2470, 0.2435, 0.2616),
+        mean=CIFAR_MEAN,
+        std=CIFAR_STD,
     )
     source = "Larsson et al. 2016, section 4; no weight decay, as none is stated"
     return Recipe(network=network, config=config, source=source)

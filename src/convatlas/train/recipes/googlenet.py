@@ -8,9 +8,10 @@ all: images are kept as squares of 224 pixels, and the held-out ones are shown o
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from convatlas.train.config import Augment, Optim, TrainConfig
-from convatlas.train.recipes.alexnet import UNSCALED
-from convatlas.train.recipes.recipe import Formula, Recipe, side
+from convatlas.train.recipes.recipe import EARLY_SGD, UNSCALED, Formula, Recipe, side
 
 _AUXILIARY = ("googlenet_aux", "googlenet_bn_aux")
 _PLAIN = ("googlenet", "googlenet_bn")
@@ -61,17 +62,7 @@ def googlenet_bvlc_quick(network: str = "googlenet_aux") -> Recipe:
         epochs=60,
         batch_size=32,
         image_size=side(network),
-        optim=Optim(
-            lr=0.01,
-            bias_lr=2,
-            momentum=0.9,
-            nesterov=False,
-            velocity="steps",
-            weight_decay=2e-4,
-            warmup_epochs=0,
-            schedule="polynomial",
-            power=0.5,
-        ),
+        optim=replace(EARLY_SGD, bias_lr=2, weight_decay=2e-4, schedule="polynomial", power=0.5),
         augment=Augment(sides=(256, 256), flip=0.5),
         auxiliary=0.3 if network in _AUXILIARY else 0.0,
         std=UNSCALED,

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from convatlas.train.config import Augment, Optim, TrainConfig
 from convatlas.train.recipes.mobile import INCEPTION
-from convatlas.train.recipes.recipe import Formula, Recipe, side
+from convatlas.train.recipes.recipe import CIFAR_MEAN, CIFAR_STD, Formula, Recipe, side
 
 _AUXILIARY = {"auxiliary": True}
 _IMAGENET = TrainConfig(
@@ -65,8 +65,8 @@ def nasnet_cifar_2017(network: str = "nasnet_a_cifar") -> Recipe:
         ),
         augment=Augment(pad=4, flip=0.5),
         auxiliary=0.4,
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2470, 0.2435, 0.2616),
+        mean=CIFAR_MEAN,
+        std=CIFAR_STD,
     )
     source = "the authors' slim/nasnet.py; momentum from the paper as we remember it"
     return Recipe(network=network, config=config, source=source, changes=_AUXILIARY)

@@ -5,9 +5,10 @@ The paper states neither rate nor momentum nor decay; what is not in it comes fr
 
 from __future__ import annotations
 
-from convatlas.train.config import Augment, Optim, TrainConfig
-from convatlas.train.recipes.alexnet import UNSCALED
-from convatlas.train.recipes.recipe import Formula, Recipe, side
+from dataclasses import replace
+
+from convatlas.train.config import Augment, TrainConfig
+from convatlas.train.recipes.recipe import CIFAR_MEAN, CIFAR_STD, EARLY_SGD, UNSCALED, Formula, Recipe, side
 
 
 def nin_cifar_2013(network: str = "nin_cifar") -> Recipe:
@@ -24,20 +25,10 @@ def nin_cifar_2013(network: str = "nin_cifar") -> Recipe:
         epochs=300,
         batch_size=128,
         image_size=side(network),
-        optim=Optim(
-            lr=0.1,
-            momentum=0.9,
-            nesterov=False,
-            velocity="steps",
-            weight_decay=1e-4,
-            warmup_epochs=0,
-            schedule="plateau",
-            watch="training",
-            most_drops=2,
-        ),
+        optim=replace(EARLY_SGD, lr=0.1, weight_decay=1e-4, schedule="plateau", watch="training", most_drops=2),
         augment=Augment(pad=4, flip=0.5),
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2470, 0.2435, 0.2616),
+        mean=CIFAR_MEAN,
+        std=CIFAR_STD,
     )
     source = "Lin et al. 2013, section 4.1: batch, dropout, when the rate falls; rate, decay and length from their Caffe files"
     return Recipe(network=network, config=config, source=source)
@@ -56,17 +47,7 @@ def nin_imagenet_zoo(network: str = "nin_imagenet") -> Recipe:
         epochs=22,
         batch_size=64,
         image_size=side(network),
-        optim=Optim(
-            lr=0.01,
-            bias_lr=2,
-            momentum=0.9,
-            nesterov=False,
-            velocity="steps",
-            weight_decay=5e-4,
-            warmup_epochs=0,
-            schedule="step",
-            drops=(200 / 450, 400 / 450),
-        ),
+        optim=replace(EARLY_SGD, bias_lr=2, schedule="step", drops=(200 / 450, 400 / 450)),
         augment=Augment(sides=(256, 256), flip=0.5),
         std=UNSCALED,
     )

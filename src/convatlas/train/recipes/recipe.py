@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from convatlas import catalogue
-from convatlas.train.config import TrainConfig
+from convatlas.train.config import Optim, TrainConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convatlas.zoo import ConvNet
+
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of a channel
+UNSCALED = (1 / 255,) * 3  # a std that leaves pixels in units of 1 to 255
+# AlexNet's, and Caffe's after it: the rate inside the momentum, no warm-up
+EARLY_SGD = Optim(lr=0.01, momentum=0.9, nesterov=False, velocity="steps", weight_decay=5e-4, warmup_epochs=0)
 
 
 @dataclass(frozen=True, kw_only=True)
