@@ -20,7 +20,7 @@ from convatlas.train.optim import optimiser
 from convatlas.train.recipes import recipe
 from measuring import interleaved, ratios, section, spread, table, target
 
-REPEATS, STEPS = 7, 6
+REPEATS, STEPS = 9, 25
 MOST = 1.03
 CASES = {"resnet20_cifar": 64}  # network: images in a batch
 
