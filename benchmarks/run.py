@@ -18,6 +18,7 @@ NAMES = (
     "startup",
     "memory",
     "cifar",
+    "embedded",
     "imagenet_sample",
     "fine_tuning",
     "loader",
