@@ -18,12 +18,13 @@ import convatlas
 from tiny import python, write_split, write_weights
 
 SOURCE = Path(convatlas.__file__).parent
-ROOT_MODULES = {"errors", "catalogue", "cache"}  # for everybody
+ROOT_MODULES = {"errors", "catalogue", "cache", "mapped"}  # for everybody
 
 # Each part of the package: the parts below it, and the libraries it is built on.
 PARTS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "cache": (set(), set()),
+    "mapped": ({"cache"}, {"numpy"}),
     "catalogue": ({"zoo"}, {"torch"}),  # only to compute itself: see below
     "cards": (set(), set()),
     "zoo": (set(), {"torch", "jaxtyping"}),

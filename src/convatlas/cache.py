@@ -2,7 +2,8 @@
 
 One SQLite file a kind of thing (a network's features, the facts of the image check), in `$CONVATLAS_CACHE` or the user's cache folder,
 never beside the data. SQLite's transactions make a killed run lose at most the batch in hand, and let several runs share a file.
-Decoded images, which training maps into memory, are in files of another form, `*.pixels`: raw, with a description at the end.
+What training maps into memory, decoded images and the maps that a frozen network makes of them, is in files of another form (`*.pixels`,
+`*.maps`): raw, with a description at the end; see `mapped`.
 Nothing in it is precious: a damaged file is put away and begun anew. `$CONVATLAS_CACHE_LIMIT` (default 5 GB) bounds the whole; what was
 not used for longest goes first.
 """
@@ -24,6 +25,7 @@ from typing import Any
 from convatlas.errors import ConvAtlasError
 
 _LIMIT = 5_000_000_000
+_MAPPED = ("pixels", "maps")  # suffixes of files that are mapped
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -131,13 +133,13 @@ class Store:
         return hashlib.blake2b(self._salt + key.encode() + value, digest_size=16).digest()
 
 
-def pixels_path(identity: Mapping[str, Any]) -> Path:
-    """Where the images of this identity lie, if they are there."""
-    return cache_folder() / f"{_described(identity)[1]}.pixels"
+def mapped_path(kind: str, identity: Mapping[str, Any]) -> Path:
+    """Where the rows of this kind and identity lie, if they are there."""
+    return cache_folder() / f"{_described(identity)[1]}.{kind}"
 
 
 def description(identity: Mapping[str, Any], **about: Any) -> bytes:
-    """The end of a `*.pixels` file: JSON, and its length in 8 bytes."""
+    """The end of a mapped file: JSON, and its length in 8 bytes."""
     text = json.dumps({"identity": json.loads(_described(identity)[0]), **about}).encode()
     return text + len(text).to_bytes(8, "little")
 
@@ -179,7 +181,7 @@ class CacheFile:
 def contents() -> list[CacheFile]:
     """The cache's files, the most recently used first."""
     found: list[CacheFile] = []
-    for path in (*cache_folder().glob("*.sqlite"), *cache_folder().glob("*.pixels")):
+    for path in (path for kind in ("sqlite", *_MAPPED) for path in cache_folder().glob(f"*.{kind}")):
         try:
             identity, entries = _summary(path)
         except (OSError, sqlite3.DatabaseError, TypeError, ValueError):
@@ -191,9 +193,9 @@ def contents() -> list[CacheFile]:
 
 def _summary(path: Path) -> tuple[dict[str, Any], int]:
     """A file's identity, and how many entries it holds."""
-    if path.suffix == ".pixels":
+    if path.suffix.removeprefix(".") in _MAPPED:
         found = described(path)
-        return found["identity"], int(found.get("images", 0))
+        return found["identity"], int(found.get("entries", 0))
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as db:
         identity = json.loads(db.execute("SELECT described FROM identity").fetchone()[0])
         return identity, db.execute("SELECT count(*) FROM entries").fetchone()[0]

@@ -17,6 +17,9 @@ class Optim:
     lr_batch: int = 0  # the batch that `lr` is for, others get it in proportion; 0: `lr` is for any
     bias_lr: float = 1.0  # biases of convolutions and fully connected layers learn at this times the rate
     norm_bias_lr: float = 1.0  # those of batch norms at this times, their decay a step staying what it is
+    stage_decay: float = (
+        1.0  # every stage learns at this times the rate of the one after it, the last at this times the head's
+    )
     momentum: float = 0.9  # SGD's and RMSprop's; AdamW and LAMB keep their usual (0.9, 0.999)
     nesterov: bool = True  # SGD's
     velocity: Literal["gradients", "steps"] = "gradients"  # what SGD's momentum sums; steps have the rate inside
@@ -52,6 +55,8 @@ class Optim:
             raise ValueError(f"optim.patience, most_drops, factor_epochs and power count from above 0, not {found}")
         if min(self.clip_norm, self.filter_rms, self.lr_batch, self.bias_lr) < 0 or self.eps <= 0:
             raise ValueError("optim.clip_norm, filter_rms, lr_batch and bias_lr are at least 0, and eps is above 0")
+        if not 0 < self.stage_decay <= 1:
+            raise ValueError(f"optim.stage_decay is in (0, 1], not {self.stage_decay}")
         if self.norm_bias_lr <= 0:  # their decay is divided by it
             raise ValueError(f"optim.norm_bias_lr is above 0, not {self.norm_bias_lr}")
 

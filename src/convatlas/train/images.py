@@ -40,10 +40,16 @@ class Images(Protocol):
         """
         ...
 
+    @property
+    def prepared(self) -> bool:
+        """Whether batches are what the network takes, of any floating type, and are neither standardised nor augmented: maps that a frozen
+        part of it has made."""
+        ...
+
     def __len__(self) -> int: ...
 
     def batches(self, wanted: Wanted) -> Generator[Tensor]:
-        """For each pair in turn the batch (b, c, h, w), uint8, on the CPU, in either memory format.
+        """For each pair in turn the batch (b, c, h, w), uint8 unless `prepared`, on the CPU, in either memory format.
 
         May take a few pairs ahead of the consumer. Closing the iterator, or dropping it, ends what runs for it. An error is raised where
         the batch that has it would have been returned: `ConvAtlasError`, with the name of the file.
@@ -58,7 +64,7 @@ class Images(Protocol):
 class InMemory:
     """Images (n, c, h, w), uint8, that are there."""
 
-    crops = False
+    crops = prepared = False
 
     def __init__(self, images: Tensor, labels: Tensor, names: Sequence[str] = ()) -> None:
         """Raises `ValueError` where the three do not fit together."""

@@ -200,6 +200,8 @@ class _Training:
     def loss(self, images: Tensor, labels: Tensor, seed: int, mirrored: Tensor | None) -> tuple[Tensor, Tensor]:
         """The mean loss of the images as the seed changes them, and how many are classified right."""
         torch.manual_seed(seed_of(seed, "dropout", 0))  # which takes no generator
+        if self.images.prepared:
+            return self.objective(images.float(), labels, labels, torch.ones(len(labels), device=labels.device))
         return self.objective(*changed(images, labels, self.learner.config, seed, mirrored=mirrored, axes=self.axes))
 
     def end_epoch(self, lr: float, seconds: float) -> None:
@@ -279,10 +281,12 @@ def answers(model: nn.Module, images: Images, config: TrainConfig, together: Alo
     model.eval()
     mine = torch.arange(together.rank, len(images), together.count).split(config.batch_size)
     for chosen, pixels in zip(mine, images.batches((indices, 0) for indices in mine), strict=True):
-        x = pixels.to(together.device).float() / 255
-        x = F.interpolate(x, [config.shown_size] * 2, mode="bilinear", antialias=True)
+        x = pixels.to(together.device).float()
+        if not images.prepared:
+            x = F.interpolate(x / 255, [config.shown_size] * 2, mode="bilinear", antialias=True)
+            x = standardised(x, config)
         with autocast(x, config):
-            yield chosen, model(standardised(x, config).contiguous(memory_format=torch.channels_last))
+            yield chosen, model(x.contiguous(memory_format=torch.channels_last))
     model.train(training)
 
 

@@ -12,6 +12,7 @@ done. So a run that goes on has the rates it would have had.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,8 @@ from torch import Tensor, nn
 from convatlas.errors import ConvAtlasError
 from convatlas.train.config import Optim, TrainConfig
 from convatlas.train.optimisers import Lamb, RMSprop, StepSGD
+
+_IS_PART = re.compile(r"stem|stage\d+|head").fullmatch
 
 
 def optimiser(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
@@ -53,7 +56,8 @@ def optimiser(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
 def _grouped(model: nn.Module, optim: Optim) -> Iterator[tuple[tuple[float, float], nn.Parameter]]:
     """Each parameter with its weight decay and what its rate is multiplied by."""
     seen: set[nn.Parameter] = set()
-    for module in model.modules():
+    above = stages_above(model) if optim.stage_decay < 1 else {}
+    for path, module in model.named_modules():
         filters = isinstance(module, nn.Conv2d | nn.Linear)
         depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
         for name, p in module.named_parameters(recurse=False):
@@ -66,7 +70,20 @@ def _grouped(model: nn.Module, optim: Optim) -> Iterator[tuple[tuple[float, floa
                 scale = optim.bias_lr
             elif name == "bias" and isinstance(module, nn.BatchNorm2d):  # as airbench has it: see recipes/cifar_fast.py
                 decay, scale = decay / optim.norm_bias_lr, optim.norm_bias_lr
-            yield (decay, scale), p
+            yield (decay, scale * optim.stage_decay ** above.get(path, 0)), p
+
+
+def stages_above(model: nn.Module) -> dict[str, int]:
+    """For every module of a network of the zoo, or of a part of one, by its path: how many parts of the chain `stem, stage1 … head` are
+    above it; 0 in the head.
+
+    Raises `ValueError` for a model whose modules are in no such chain.
+    """
+    part = {path: next((word for word in path.split(".") if _IS_PART(word)), "") for path, _ in model.named_modules()}
+    chain = [word for word in dict.fromkeys(part.values()) if word]  # in the order of the network
+    if chain[-1:] != ["head"]:
+        raise ValueError(f"optim.stage_decay needs a network of stages and a head, not {type(model).__name__}")
+    return {path: len(chain) - 1 - chain.index(word) for path, word in part.items() if word}
 
 
 def set_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:

@@ -49,6 +49,8 @@ class Streamed:
     A file that cannot be decoded ends the run with its name: training on without it, or on grey in its place, would be another run.
     """
 
+    prepared = False
+
     def __init__(
         self,
         dataset: Dataset,

@@ -27,7 +27,7 @@ def for_inference(module: nn.Module, shape: Sequence[int]) -> nn.Module:
     example = torch.rand(*shape, generator=torch.Generator().manual_seed(0)).to(device)
     folded = _arranged(module)
     names = {child: name for name, child in folded.named_modules()}
-    with torch.inference_mode():
+    with torch.no_grad():  # tensors made in inference mode could not become part of something that trains
         pairs, before = _watched(folded, example)
         for conv, norm in pairs:
             folded.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))

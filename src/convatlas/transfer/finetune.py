@@ -1,0 +1,169 @@
+"""Fine-tuning from a cut: what is before it stays frozen and is run once an image, what is after it trains, its head begun as a probe.
+
+Linear probing, then fine-tuning (Kumar et al. Fine-Tuning Can Distort Pretrained Features and Underperform Out-of-Distribution. 2022.
+https://arxiv.org/abs/2202.10054): a head that starts at random sends large gradients into good features. Earlier stages, more general,
+learn more slowly (Howard, Ruder. Universal Language Model Fine-tuning for Text Classification. 2018. https://arxiv.org/abs/1801.06146).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from convatlas.metrics import softmax
+from convatlas.train.config import Augment, Optim, TrainConfig
+from convatlas.train.images import Images
+from convatlas.train.learner import Epoch
+from convatlas.train.loop import answers, train
+from convatlas.train.processes import Alone
+from convatlas.train.run import Run
+from convatlas.transfer.frozen import Audit, Norms, Tuned, parted
+from convatlas.transfer.maps import Maps, cached_maps
+from convatlas.transfer.plans import ALL, Plan
+from convatlas.transfer.probe import Probe
+from convatlas.zoo import ConvNet
+from convatlas.zoo.inference import for_inference
+
+STEPS = 400  # of fine-tuning at least, where that is no more than MOST_EPOCHS
+LEAST_EPOCHS, MOST_EPOCHS = 4, 20
+SCRATCH = 5  # times the epochs of a fine-tuning: nothing is there to start from
+BATCH = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """How a plan that trains is trained."""
+
+    plan: Plan
+    config: TrainConfig
+    norms: Norms = "frozen"
+    views: int = 1  # ways in which an image is shown; 1 is as it is in use
+
+    @property
+    def cut(self) -> str | None:
+        """The first stage or block that trains; None for all."""
+        return None if self.plan.kind == "scratch" or self.plan.at == (ALL,) else self.plan.at[0]
+
+
+def tuning(
+    plan: Plan, images: int, size: int, mean: tuple[float, ...], std: tuple[float, ...], *, seed: int = 0
+) -> Tuning:
+    """The settings for so many training images, shown at `size` pixels: sized for some tens to some ten thousands.
+
+    Epochs fall as images grow, as in BiT's rule (Kolesnikov et al. Big Transfer. 2019. https://arxiv.org/abs/1912.11370).
+    """
+    scratch = plan.kind == "scratch"
+    batch = min(BATCH, max(2, images // 4))
+    epochs = min(max(-(-STEPS * batch // images), LEAST_EPOCHS), MOST_EPOCHS)
+    optim = Optim(
+        name="adamw",
+        lr=1e-3 if scratch else 1e-4,
+        weight_decay=0.05,
+        warmup_epochs=1.0 if scratch else 0.5,
+        stage_decay=1.0 if scratch else 0.7,
+    )
+    config = TrainConfig(
+        epochs=epochs * SCRATCH if scratch else epochs,
+        batch_size=batch,
+        image_size=size,
+        optim=optim,
+        augment=Augment(scale=(0.35, 1.0), flip=0.5) if scratch else Augment(),
+        label_smoothing=0.0,
+        mean=mean,
+        std=std,
+        seed=seed,
+    )
+    return Tuning(plan=plan, config=config, norms="train" if scratch else "frozen")
+
+
+def begin_as_probe(model: ConvNet, probe: Probe) -> bool:
+    """Makes the classifier of `model` the probe on its last rung, calibrated; False, and nothing done, where it cannot be one."""
+    layer = model.get_submodule(model.classifiers[0])
+    if not isinstance(layer, nn.Linear) or layer.weight.shape != probe.weight.T.shape or layer.bias is None:
+        return False
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(probe.scale * probe.weight.T))
+        layer.bias.copy_(torch.from_numpy(probe.scale * probe.bias))
+    return True
+
+
+class Finetune:
+    """A network, parted at a plan's cut, and its images as the part that trains sees them."""
+
+    def __init__(
+        self,
+        model: ConvNet,
+        tuning: Tuning,
+        *,
+        key: str,
+        cached: bool = True,
+        device: str = "cpu",
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        say: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        """`key` is a hash of the weights that `model` has in its frozen part. Without `cached` the frozen part is run in every step."""
+        self.model, self.tuning = model, tuning
+        self._device, self._key, self._progress, self._say = device, f"{key} {tuning.cut}", progress, say
+        whole = parted(model, tuning.cut, tuning.norms)
+        self.frozen = whole.frozen
+        self.audit = Audit(whole.frozen)
+        size, channels = tuning.config.shown_size, len(tuning.config.mean)
+        self._seen: nn.Module | None = None  # the frozen part as it is run: norms folded, channels last
+        if any(True for _ in whole.frozen.parameters()):
+            self._seen = for_inference(whole.frozen, (1, channels, size, size)).to(device)
+        self._cached = cached and self._seen is not None
+        self.trained = Tuned(None if self._cached else self._seen, whole.trained, tuning.norms)
+
+    def shown(self, images: Images, *, training: bool) -> Images:
+        """`images` as the part that trains takes them: their maps, or themselves where nothing is cached."""
+        if not self._cached or self._seen is None:
+            return images
+        views = self.tuning.views if training else 1
+        return cached_maps(
+            self._seen,
+            images,
+            self.tuning.config,
+            key=self._key,
+            views=views,
+            device=self._device,
+            progress=self._progress,
+            say=self._say,
+        )
+
+    def train(
+        self,
+        images: Images,
+        *,
+        run: Run | None = None,
+        progress: Callable[[int, int], None] = lambda step, steps: None,
+    ) -> tuple[Epoch, ...]:
+        """Trains on `images`, as `shown` gave them; the history. The frozen part is audited after every epoch."""
+        config = self.tuning.config
+        if isinstance(images, Maps):  # augmented already, where that was asked for
+            config = replace(config, augment=Augment())
+
+        def audited(epoch: Epoch) -> None:
+            self.audit.check()
+
+        history = train(
+            *(self.trained, images, config), together=Alone(self._device), run=run, log=audited, progress=progress
+        )
+        self.model.eval()
+        return history
+
+    def logits(self, images: Images) -> np.ndarray:
+        """(n, classes) float64 of `images`, as `shown(images, training=False)` gave them."""
+        rows = np.empty((len(images), 0))
+        for chosen, given in answers(self.trained, images, self.tuning.config, Alone(self._device)):
+            if not rows.shape[1]:
+                rows = np.empty((len(images), given.shape[1]))
+            rows[chosen.numpy()] = given.float().cpu().numpy()
+        return rows
+
+    def probabilities(self, images: Images, scale: float = 1.0) -> np.ndarray:
+        """(n, classes), with a scale as `metrics.fit_temperature` finds it."""
+        return softmax(scale * self.logits(images))

@@ -1,0 +1,240 @@
+"""Fine-tuning from a cut: the cache changes nothing, what is frozen stays so, and the settings do what they say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from convatlas import zoo
+from convatlas.errors import ConvAtlasError
+from convatlas.train.config import Augment, Optim, TrainConfig
+from convatlas.train.images import InMemory
+from convatlas.train.optim import optimiser
+from convatlas.transfer.finetune import Finetune, Tuning, begin_as_probe, tuning
+from convatlas.transfer.frozen import Audit, Norms, cut_before, parted
+from convatlas.transfer.maps import Maps
+from convatlas.transfer.plans import Plan
+from convatlas.transfer.probe import fit_probe
+from convatlas.zoo.heads.probe import pooled
+
+CLASSES = 3
+# A network of each kind of block, its smallest variant, with a cut between stages or inside one, and the images' side.
+CUTS = (
+    ("mobilenet_v1_025", "stage5", 64),
+    ("mobilenet_v1_025", "stage5.1", 64),
+    ("resnet18", "stage4", 64),
+    ("resnet20_cifar", "stage2", 32),
+    ("preresnet110_cifar", "stage3.17", 32),
+    ("densenet_bc_100_12_cifar", "stage3.12", 32),
+    ("googlenet_bn", "stage5", 64),
+    ("mobilenet_v2", "stage5", 64),
+    ("se_resnet50", "stage4", 64),
+    ("fractalnet20_cifar", "stage4", 32),
+)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVATLAS_CACHE", str(tmp_path / "cache"))
+
+
+def some_images(size: int, count: int = 20) -> InMemory:
+    drawn = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=drawn)
+    return InMemory(pixels, torch.arange(count) % CLASSES)
+
+
+def network(name: str) -> zoo.ConvNet:
+    """With norms that are no identity, so that folding them or training them makes a difference."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = zoo.build(name, num_classes=CLASSES)
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean = torch.randn_like(module.weight) / 10
+                module.running_var = torch.rand_like(module.weight) / 2 + 0.5
+    return model.eval()
+
+
+def settings(cut: str, size: int, norms: Norms = "train", views: int = 1) -> Tuning:
+    config = TrainConfig(epochs=2, batch_size=8, image_size=size, optim=Optim(lr=0.01, stage_decay=0.7))
+    return Tuning(plan=Plan(kind="tune", at=(cut,)), config=config, norms=norms, views=views)
+
+
+def copied(model: zoo.ConvNet) -> dict[str, Tensor]:
+    return {key: x.clone() for key, x in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(("name", "cut", "size"), CUTS, ids=lambda value: str(value))
+def test_training_on_cached_maps_is_training_bit_for_bit(name: str, cut: str, size: int) -> None:
+    images, found = some_images(size), []
+    for cached in (False, True):
+        model = network(name)
+        before = copied(model)
+        fine = Finetune(model, settings(cut, size), key=name, cached=cached)
+        shown = fine.shown(images, training=True)
+        assert isinstance(shown, Maps) == cached
+        history = fine.train(shown)
+        found.append(([epoch.loss for epoch in history], model.state_dict(), fine.logits(shown)))
+        frozen = parted(model, cut).frozen.state_dict()
+        assert all(torch.equal(frozen[key], parted_before) for key, parted_before in _under(before, frozen).items())
+    (losses, weights, logits), (again, same, too) = found
+    assert losses == again
+    assert all(torch.equal(weights[key], same[key]) for key in weights)
+    assert np.array_equal(logits, too)
+    assert losses[0] != losses[1]
+
+
+def _under(whole: dict[str, Tensor], part: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a frozen part, by its own names, as they stood in the whole network's state."""
+    return {key: whole[f"stages.{key}"] for key in part}
+
+
+@pytest.mark.parametrize("norms", ["frozen", "stats", "train"])
+def test_norms_of_the_part_that_trains_do_what_was_chosen(norms: Norms) -> None:
+    model = network("resnet20_cifar")
+    before = copied(model)
+    fine = Finetune(model, settings("stage3", 32, norms), key="")
+    fine.train(fine.shown(some_images(32), training=True))
+    changed = {key for key, x in model.state_dict().items() if not torch.equal(x, before[key])}
+    assert all(key.startswith(("stages.stage3", "head")) for key in changed)
+    statistics = {key for key in changed if "running" in key}
+    affine = {key for key in changed if key.startswith("stages.stage3") and before[key].ndim == 1} - statistics
+    assert bool(statistics) == (norms != "frozen")
+    assert bool(affine) == (norms == "train")
+    assert "head.fc.weight" in changed
+
+
+def test_a_loop_that_calls_train_does_not_thaw_what_is_frozen() -> None:
+    whole = parted(network("resnet20_cifar"), "stage3", "frozen")
+    audit = Audit(whole.frozen)
+    whole.train()
+    whole(torch.randn(4, 3, 32, 32))
+    audit.check()
+    assert audit.tensors > 50
+    assert not any(module.training for module in whole.frozen.modules())
+    assert not any(p.requires_grad for p in whole.frozen.parameters())
+
+
+def test_the_audit_sees_a_single_bit() -> None:
+    module = torch.nn.Linear(3, 2)
+    with torch.no_grad():
+        module.bias[0] = 0.0
+    audit = Audit(module)
+    with torch.no_grad():
+        module.bias[0] = -0.0
+    with pytest.raises(RuntimeError, match="bias is frozen and has changed"):
+        audit.check()
+
+
+def test_a_buffer_that_changes_while_the_rest_trains_ends_the_run() -> None:
+    fine = Finetune(network("resnet20_cifar"), settings("stage3", 32), key="")
+    next(iter(fine.frozen.buffers())).add_(1)
+    with pytest.raises(RuntimeError, match="is frozen and has changed"):
+        fine.train(fine.shown(some_images(32), training=True))
+
+
+@pytest.mark.parametrize(
+    ("cut", "before"),
+    [("stem", None), ("stage1", "stem"), ("stage3", "stage2"), ("stage3.1", "stage3.0"), ("stage3.0", "stage2")],
+)
+def test_where_a_cut_begins(cut: str, before: str | None) -> None:
+    assert cut_before(network("resnet20_cifar"), cut) == before
+
+
+def test_a_cut_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConvAtlasError, match=r"'stage9'.*stages are stem, stage1, stage2, stage3"):
+        parted(network("resnet20_cifar"), "stage9")
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v1_025", "resnet20_cifar", "lenet5_modern", "densenet_bc_100_12_cifar", "mobilenet_v3_small"]
+)
+def test_the_head_begins_as_the_probe(name: str) -> None:
+    model, size = network(name), zoo.native(name)[0][1]
+    images = torch.randn(9, 3, size, size)
+    last = [*zoo.stage_names(model), *zoo.hidden_names(model)][-1]
+    with torch.inference_mode():
+        features = pooled(zoo.taps(model, [last])(images)[last])[0].numpy()
+    probe = fit_probe(features, np.arange(9) % CLASSES, CLASSES)
+    assert begin_as_probe(model, probe)
+    with torch.inference_mode():
+        found = model(images).numpy()
+    assert np.abs(found - probe.scale * probe.scores(features)).max() < 1e-3 * np.abs(found).max()
+
+
+@pytest.mark.parametrize("name", ["resnet20_cifar", "lenet5"])  # of another width; no fully connected layer
+def test_a_head_that_cannot_be_the_probe_is_left_alone(name: str) -> None:
+    model = network(name)
+    before = copied(model)
+    probe = fit_probe(np.random.default_rng(0).normal(size=(9, 5)), np.arange(9) % CLASSES, CLASSES)
+    assert not begin_as_probe(model, probe)
+    assert all(torch.equal(x, before[key]) for key, x in model.state_dict().items())
+
+
+def test_earlier_stages_learn_more_slowly() -> None:
+    model = parted(network("resnet20_cifar"), None)
+    names = {p: name for name, p in model.named_parameters()}
+    scales = {
+        names[p].split(".")[2 if "stages" in names[p] else 1]: group["scale"]
+        for group in optimiser(model, Optim(stage_decay=0.5)).param_groups
+        for p in group["params"]
+    }
+    assert scales == {"head": 1.0, "stage3": 0.5, "stage2": 0.25, "stage1": 0.125, "stem": 0.0625}
+
+
+def test_rates_by_stage_need_stages() -> None:
+    with pytest.raises(ValueError, match="stages and a head"):
+        optimiser(torch.nn.Linear(2, 2), Optim(stage_decay=0.5))
+
+
+def test_views_are_drawn_once_and_then_differ_from_step_to_step() -> None:
+    images = some_images(32, count=8)
+    plain = settings("stage3", 32, views=3)
+    augmented = replace(plain, config=replace(plain.config, augment=Augment(scale=(0.3, 1.0), flip=0.5)))
+    fine = Finetune(network("resnet20_cifar"), augmented, key="")
+    maps = fine.shown(images, training=True)
+    assert isinstance(maps, Maps)
+    assert len(maps) == 8
+    assert maps.rows.shape[0] == 24
+    wanted = [(torch.arange(8), seed) for seed in (1, 1, 2)]
+    first, again, other = maps.batches(wanted)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    whole = fine.shown(images, training=False)
+    assert isinstance(whole, Maps)
+    assert whole.rows.shape[0] == 8
+
+
+def test_maps_are_made_once_and_again_where_anything_differs() -> None:
+    images, tuned, made = some_images(32), settings("stage3", 32), list[int]()
+
+    def told(done: int, total: int) -> None:
+        made.append(done)
+
+    for key, of, expected in (
+        ("a", images, True),
+        ("a", images, False),
+        ("b", images, True),
+        ("a", some_images(32, 16), True),
+    ):
+        made.clear()
+        Finetune(network("resnet20_cifar"), tuned, key=key, progress=told).shown(of, training=True)
+        assert bool(made) == expected
+
+
+@pytest.mark.parametrize("count", [8, 50, 244, 3000, 50_000])
+@pytest.mark.parametrize("text", ["tune:stage5", "tune:all", "scratch"])
+def test_settings_suit_the_number_of_images(count: int, text: str) -> None:
+    kind, _, at = text.partition(":")
+    plan = Plan(kind="scratch") if kind == "scratch" else Plan(kind="tune", at=(at,))
+    found = tuning(plan, count, 224, (0.5,) * 3, (0.5,) * 3)
+    assert 2 <= found.config.batch_size <= count
+    assert (found.cut is None) == (text != "tune:stage5")
+    fewer = tuning(plan, max(8, count // 2), 224, (0.5,) * 3, (0.5,) * 3)
+    assert fewer.config.epochs >= found.config.epochs
