@@ -100,3 +100,26 @@ def some_of(images: Images, most: int) -> Tensor:
     chosen = torch.arange(0, len(images), -(-len(images) // most))
     with closing(images.batches([(chosen, 0)])) as read:
         return next(read)
+
+
+class Part:
+    """Some of the images of a source, `rows` (m,) of them, as a source: a fold."""
+
+    def __init__(self, images: Images, rows: Tensor) -> None:
+        """Raises `IndexError` for a row that is not there."""
+        self.labels = images.labels[rows]
+        self.crops, self.prepared = images.crops, images.prepared
+        self._images, self._rows = images, rows
+
+    @property
+    def names(self) -> Sequence[str]:
+        return [self._images.names[int(row)] for row in self._rows] if self._images.names else ()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batches(self, wanted: Wanted) -> Generator[Tensor]:
+        return self._images.batches((self._rows[indices], seed) for indices, seed in wanted)
+
+    def sha256(self) -> str:
+        return digest(self._images.sha256(), self._rows)

@@ -7,14 +7,16 @@ learn more slowly (Howard, Ruder. Universal Language Model Fine-tuning for Text 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
 
-from convatlas.metrics import softmax
+from convatlas.train.augment import standardised
 from convatlas.train.config import Augment, Optim, TrainConfig
 from convatlas.train.images import Images
 from convatlas.train.learner import Epoch
@@ -22,7 +24,7 @@ from convatlas.train.loop import answers, train
 from convatlas.train.processes import Alone
 from convatlas.train.run import Run
 from convatlas.transfer.frozen import Audit, Norms, Tuned, parted
-from convatlas.transfer.maps import Maps, cached_maps
+from convatlas.transfer.maps import cached_maps
 from convatlas.transfer.plans import ALL, Plan
 from convatlas.transfer.probe import Probe
 from convatlas.zoo import ConvNet
@@ -143,7 +145,7 @@ class Finetune:
     ) -> tuple[Epoch, ...]:
         """Trains on `images`, as `shown` gave them; the history. The frozen part is audited after every epoch."""
         config = self.tuning.config
-        if isinstance(images, Maps):  # augmented already, where that was asked for
+        if images.prepared:  # augmented already, where that was asked for
             config = replace(config, augment=Augment())
 
         def audited(epoch: Epoch) -> None:
@@ -155,6 +157,18 @@ class Finetune:
         self.model.eval()
         return history
 
+    def seconds_of_frozen(self, images: Images) -> float:
+        """How long the frozen part takes for so many images; 0 without one."""
+        if self._seen is None:
+            return 0.0
+        with closing(images.batches([(torch.arange(len(images)), 0)])) as read, torch.inference_mode():
+            x = standardised(next(read).to(self._device).float() / 255, self.tuning.config)
+            x = x.contiguous(memory_format=torch.channels_last)
+            self._seen(x)
+            started = time.perf_counter()
+            self._seen(x)
+            return time.perf_counter() - started
+
     def logits(self, images: Images) -> np.ndarray:
         """(n, classes) float64 of `images`, as `shown(images, training=False)` gave them."""
         rows = np.empty((len(images), 0))
@@ -163,7 +177,3 @@ class Finetune:
                 rows = np.empty((len(images), given.shape[1]))
             rows[chosen.numpy()] = given.float().cpu().numpy()
         return rows
-
-    def probabilities(self, images: Images, scale: float = 1.0) -> np.ndarray:
-        """(n, classes), with a scale as `metrics.fit_temperature` finds it."""
-        return softmax(scale * self.logits(images))

@@ -1,0 +1,227 @@
+"""Which plan for these images: what costs least is tried first, and what costs more only where what costs less has left a reason to.
+
+Trials are paired: every plan is judged on the same held-out images, by networks and probes that learned from the same others. How deep to
+tune is searched from the top down, since what is gained by the last stage tells whether the next may gain more; the search ends where
+a deeper cut no longer lowers the held-out log-loss, or the time is up. The time for the last step, training the chosen plan on all
+images, is set aside before a trial begins. Nothing here looks at a test part.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from convatlas.metrics import fit_temperature, paired_interval, softmax, wilson
+from convatlas.transfer.plans import Plan
+from convatlas.transfer.ridge import Array, Index
+
+SHOWN = 2.0  # standard errors of a mean difference in log-loss from which on it counts as shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A plan on one fold: what it says of the images held out there."""
+
+    rows: Index  # (m,) of the images
+    logits: Array  # (m, K)
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What is known of one plan."""
+
+    plan: Plan
+    seconds: float | None  # of one training on all images, foretold; None where that is not known
+    memory: int | None  # bytes that a training step holds, computed
+    accuracy: float | None  # on the held-out images of all its trials; None where it was not tried
+    interval: tuple[float, float] | None  # 95 %, Wilson's
+    log_loss: float | None
+    images: int  # held out in its trials
+    difference: float | None  # in accuracy from the chosen plan, on the images that both were judged on
+    difference_interval: tuple[float, float] | None  # 95 %, paired
+    took: float  # seconds of its trials
+    note: str  # why it was not tried, or not chosen; "" for the chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """The plan to follow, and why."""
+
+    chosen: Plan
+    verdicts: tuple[Verdict, ...]
+    reason: str  # a sentence for people
+    scale: float  # that suits the chosen plan's held-out logits: 1 / its temperature
+    spent: float  # seconds of trials that trained
+    budget: float | None  # seconds that were allowed for trials and the final training; None without bound
+
+
+@dataclass
+class _Search:
+    """The trials so far."""
+
+    truth: Index
+    trials: dict[Plan, list[Trial]] = field(default_factory=dict)
+    notes: dict[Plan, str] = field(default_factory=dict)
+
+    def judged(self, plan: Plan) -> tuple[Index, Array]:
+        """The images of its trials and their probabilities, by the one scale that suits all of them."""
+        trials = self.trials[plan]
+        rows = np.concatenate([trial.rows for trial in trials])
+        logits = np.concatenate([trial.logits for trial in trials])
+        return rows, softmax(fit_temperature(logits, self.truth[rows]) * logits)
+
+    def losses(self, plan: Plan) -> dict[int, float]:
+        rows, shares = self.judged(plan)
+        own = shares[np.arange(len(rows)), self.truth[rows]]
+        return dict(zip(rows.tolist(), (-np.log(np.maximum(own, 1e-15))).tolist(), strict=True))
+
+    def right(self, plan: Plan) -> dict[int, bool]:
+        rows, shares = self.judged(plan)
+        return dict(zip(rows.tolist(), (shares.argmax(axis=1) == self.truth[rows]).tolist(), strict=True))
+
+    def gain(self, plan: Plan, over: Plan) -> tuple[float, float]:
+        """By how much the plan's log-loss is lower on the images of both, and that mean's standard error."""
+        ours, theirs = self.losses(plan), self.losses(over)
+        both = np.array([theirs[row] - ours[row] for row in ours if row in theirs])
+        return float(both.mean()), float(both.std() / np.sqrt(len(both)))
+
+
+def advise(
+    truth: Index,
+    probe: Plan,
+    probe_trials: Sequence[Trial],
+    run: Callable[[Plan, int], Trial],
+    seconds: Mapping[Plan, float],
+    *,
+    memory: Mapping[Plan, int] | None = None,
+    budget: float | None = None,
+    share: float = 0.8,
+    folds: int | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Advice:
+    """Tries plans and chooses one.
+
+    Args:
+        truth: (n,) class indices of the images.
+        probe: the best probe, which costs nothing more, and `probe_trials`, of each fold.
+        run: trains a plan without the images of a fold, and gives its trial.
+        seconds: what one training of each plan that trains takes, the shallowest first: the order in which they are tried.
+        memory: bytes of a training step, where known.
+        budget: seconds for all trials and the final training together; None tries what the evidence asks for, without bound.
+        share: of the images that a trial trains on.
+        folds: how many of the folds trials of one plan may use; all of them by default.
+    """
+    search = _Search(np.asarray(truth), {probe: list(probe_trials)})
+    began, best = clock(), probe
+    spent = lambda: clock() - began  # noqa: E731 - a name for what is asked again and again
+    most = len(probe_trials) if folds is None else folds
+
+    def affordable(plan: Plan) -> bool:
+        final = max(seconds[plan], seconds.get(best, 0.0))
+        return budget is None or spent() + share * seconds[plan] + final <= budget
+
+    stopped, shallower = "", None
+    for plan in seconds:
+        if stopped:
+            search.notes[plan] = stopped
+        elif not affordable(plan):
+            search.notes[plan] = _too_long(seconds[plan], budget, spent())
+        else:
+            search.trials[plan] = [run(plan, 0)]
+            if search.gain(plan, best)[0] > 0:
+                best = plan
+            if shallower and search.gain(plan, shallower)[0] <= 0:
+                stopped = f"not tried: {plan.words} already did no better than {shallower.words}"
+            shallower = plan
+    best = _settle(search, best, run, affordable, most)
+    return _advice(search, best, probe, seconds, memory or {}, budget, spent())
+
+
+def _settle(
+    search: _Search, best: Plan, run: Callable[[Plan, int], Trial], affordable: Callable[[Plan], bool], folds: int
+) -> Plan:
+    """The better of the two best plans, by as many more folds as their difference needs and the budget has."""
+    while len(search.trials) > 1:
+        rival = min((plan for plan in search.trials if plan != best), key=lambda plan: -search.gain(plan, best)[0])
+        gain, error = search.gain(best, rival)
+        short = [plan for plan in (best, rival) if len(search.trials[plan]) < folds]
+        if gain > SHOWN * error or not short or not all(affordable(plan) for plan in short):
+            return best
+        for plan in short:
+            search.trials[plan].append(run(plan, len(search.trials[plan])))
+        if search.gain(rival, best)[0] > 0:
+            best = rival
+    return best
+
+
+def _advice(
+    search: _Search,
+    best: Plan,
+    probe: Plan,
+    seconds: Mapping[Plan, float],
+    memory: Mapping[Plan, int],
+    budget: float | None,
+    spent: float,
+) -> Advice:
+    verdicts = []
+    chosen_right = search.right(best)
+    for plan in (probe, *seconds):
+        known = plan in search.trials
+        right = search.right(plan) if known else {}
+        both = [float(right[row]) - float(chosen_right[row]) for row in right if row in chosen_right]
+        count = sum(right.values())
+        verdicts.append(
+            Verdict(
+                plan=plan,
+                seconds=seconds.get(plan, 0.0),
+                memory=memory.get(plan),
+                accuracy=count / len(right) if known else None,
+                interval=wilson(count, len(right)) if known else None,
+                log_loss=float(np.mean(list(search.losses(plan).values()))) if known else None,
+                images=len(right),
+                difference=float(np.mean(both)) if known and plan != best else None,
+                difference_interval=paired_interval(both) if known and plan != best else None,
+                took=sum(trial.seconds for trial in search.trials.get(plan, [])),
+                note="" if plan == best else search.notes.get(plan, "" if not known else _why_not(search, plan, best)),
+            )
+        )
+    logits = np.concatenate([trial.logits for trial in search.trials[best]])
+    rows = np.concatenate([trial.rows for trial in search.trials[best]])
+    return Advice(
+        chosen=best,
+        verdicts=tuple(verdicts),
+        reason=_reason(search, best, probe),
+        scale=fit_temperature(logits, search.truth[rows]),
+        spent=spent,
+        budget=budget,
+    )
+
+
+def _why_not(search: _Search, plan: Plan, best: Plan) -> str:
+    gain, error = search.gain(best, plan)
+    if gain > SHOWN * error:
+        return f"log-loss higher by {gain:.3f}"
+    return "log-loss higher, by less than these images show to be real" if gain > 0 else "no better, and costs more"
+
+
+def _reason(search: _Search, best: Plan, probe: Plan) -> str:
+    tried = [plan for plan in search.trials if plan != probe]
+    if not tried:
+        return "no plan that trains was tried."
+    if best == probe:
+        rival = max(tried, key=lambda plan: search.gain(plan, probe)[0])
+        gain, error = search.gain(probe, rival)
+        doubt = "" if gain > SHOWN * error else ", though not by more than these images may show by chance"
+        return f"training does not pay here: {rival.words} has a higher held-out log-loss than the probe{doubt}."
+    gain, error = search.gain(best, probe)
+    doubt = "" if gain > SHOWN * error else ", a difference that these images do not show to be real"
+    return f"{best.words} lowers the held-out log-loss of the best probe by {gain:.3f}{doubt}."
+
+
+def _too_long(seconds: float, budget: float | None, spent: float) -> str:
+    left = 0.0 if budget is None else max(budget - spent, 0.0)
+    return f"not tried: one training takes about {seconds:.0f} s, a trial comes first, and {left:.0f} s are left"

@@ -1,0 +1,122 @@
+"""The search for a plan: cheapest first, within its budget, by paired evidence. The plans here are made up; how good each is, is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from convatlas.transfer.advise import Advice, Trial, advise
+from convatlas.transfer.plans import Plan
+
+PROBE = Plan(kind="probe")
+LAST, TWO, ALL = (Plan(kind="tune", at=(at,)) for at in ("stage5", "stage4", "all"))
+SCRATCH = Plan(kind="scratch")
+SECONDS = {LAST: 10.0, TWO: 30.0, ALL: 100.0, SCRATCH: 400.0}
+CLASSES, FOLDS = 4, 5
+
+
+class World:
+    """So many images, and plans of which each has a known share right; time passes only when something trains."""
+
+    def __init__(self, accuracies: dict[Plan, float], images: int = 500, seed: int = 0) -> None:
+        draws = np.random.default_rng(seed)
+        self.truth = draws.integers(0, CLASSES, images)
+        self.fold = draws.integers(0, FOLDS, images)
+        self.hard = draws.random(images)  # the same images are hard for all
+        self.accuracies, self.now, self.ran = accuracies, 0.0, list[tuple[Plan, int]]()
+        self._noise = draws.normal(size=(len(accuracies), images, CLASSES)) / 4
+
+    def trial(self, plan: Plan, fold: int) -> Trial:
+        rows = np.flatnonzero(self.fold == fold)
+        right = self.hard[rows] < self.accuracies[plan]
+        said = np.where(right, self.truth[rows], (self.truth[rows] + 1) % CLASSES)
+        noise = self._noise[list(self.accuracies).index(plan)][rows]
+        return Trial(rows=rows, logits=2 * np.eye(CLASSES)[said] + noise, seconds=SECONDS.get(plan, 0.0))
+
+    def run(self, plan: Plan, fold: int) -> Trial:
+        self.now += 0.8 * SECONDS[plan]
+        self.ran.append((plan, fold))
+        return self.trial(plan, fold)
+
+    def advice(self, budget: float | None = None, folds: int | None = None) -> Advice:
+        probes = [self.trial(PROBE, fold) for fold in range(FOLDS)]
+        clock: Callable[[], float] = lambda: self.now  # noqa: E731 - a clock that can be set
+        return advise(self.truth, PROBE, probes, self.run, SECONDS, budget=budget, folds=folds, clock=clock)
+
+
+DEEPER_IS_BETTER = {PROBE: 0.6, LAST: 0.7, TWO: 0.8, ALL: 0.9, SCRATCH: 0.3}
+PROBE_IS_BEST = {PROBE: 0.9, LAST: 0.85, TWO: 0.8, ALL: 0.7, SCRATCH: 0.3}
+LAST_IS_BEST = {PROBE: 0.8, LAST: 0.9, TWO: 0.85, ALL: 0.7, SCRATCH: 0.3}
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("accuracies", "best"), [(DEEPER_IS_BETTER, ALL), (PROBE_IS_BEST, PROBE), (LAST_IS_BEST, LAST)]
+)
+def test_finds_the_best_plan(accuracies: dict[Plan, float], best: Plan, seed: int) -> None:
+    found = World(accuracies, seed=seed).advice()
+    assert found.chosen == best
+    by_plan = {verdict.plan: verdict for verdict in found.verdicts}
+    assert by_plan[best].note == ""
+    assert by_plan[best].difference is None
+    assert {verdict.plan for verdict in found.verdicts} == set(accuracies)
+
+
+def test_stops_where_deeper_is_no_better() -> None:
+    world = World(LAST_IS_BEST)
+    found = world.advice()
+    assert {plan for plan, _ in world.ran} == {LAST, TWO}
+    for verdict in found.verdicts:
+        if verdict.plan in (ALL, SCRATCH):
+            assert verdict.accuracy is None
+            assert "fine-tuning from stage4 on already did no better" in verdict.note
+
+
+@pytest.mark.parametrize("budget", [0.0, 5.0, 17.9, 18.0, 60.0, 200.0, 1000.0])
+@pytest.mark.parametrize("accuracies", [DEEPER_IS_BETTER, PROBE_IS_BEST, LAST_IS_BEST])
+def test_trials_and_the_final_training_fit_into_the_budget(accuracies: dict[Plan, float], budget: float) -> None:
+    world = World(accuracies)
+    found = world.advice(budget)
+    assert found.spent == pytest.approx(world.now)
+    assert found.spent + SECONDS.get(found.chosen, 0.0) <= budget
+    if budget < 18:
+        assert not world.ran
+        assert found.chosen == PROBE
+        assert all("not tried" in verdict.note for verdict in found.verdicts if verdict.plan != PROBE)
+
+
+def test_more_folds_only_where_the_difference_is_not_shown() -> None:
+    clear, close = World({**LAST_IS_BEST, PROBE: 0.3}), World({**LAST_IS_BEST, PROBE: 0.9})
+    clear.advice()
+    close.advice()
+    assert [fold for plan, fold in clear.ran if plan == LAST].count(0) == 1
+    assert max(fold for plan, fold in close.ran if plan == LAST) > max(fold for plan, fold in clear.ran if plan == LAST)
+
+
+def test_a_plan_is_compared_on_the_images_that_both_were_judged_on() -> None:
+    world = World(LAST_IS_BEST)
+    found = world.advice(folds=1)
+    assert all(fold == 0 for _, fold in world.ran)
+    by_plan = {verdict.plan: verdict for verdict in found.verdicts}
+    in_fold = int((world.fold == 0).sum())
+    assert by_plan[LAST].images == by_plan[TWO].images == in_fold
+    assert by_plan[PROBE].images == len(world.truth)
+    difference, interval = by_plan[PROBE].difference, by_plan[PROBE].difference_interval
+    assert difference is not None
+    first = world.fold == 0
+    share = lambda plan: (world.hard[first] < LAST_IS_BEST[plan]).mean()  # noqa: E731
+    assert difference == pytest.approx(share(PROBE) - share(LAST))
+    assert interval is not None
+    assert interval[0] < difference < interval[1]
+
+
+def test_equal_plans_are_not_said_to_differ() -> None:
+    world = World({PROBE: 0.8, LAST: 0.8, TWO: 0.8, ALL: 0.8, SCRATCH: 0.8}, images=60)
+    found = world.advice()
+    assert "do not show" in found.reason or "by chance" in found.reason
+
+
+def test_the_temperature_is_of_held_out_logits() -> None:
+    assert 0.2 < World(LAST_IS_BEST).advice().scale < 5
