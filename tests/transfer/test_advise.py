@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from convatlas.transfer.advise import Advice, Trial, advise
+from convatlas.transfer.advise import Advice, Trial, advise, follow
 from convatlas.transfer.plans import Plan
 
 PROBE = Plan(kind="probe")
@@ -33,7 +33,9 @@ class World:
         right = self.hard[rows] < self.accuracies[plan]
         said = np.where(right, self.truth[rows], (self.truth[rows] + 1) % CLASSES)
         noise = self._noise[list(self.accuracies).index(plan)][rows]
-        return Trial(rows=rows, logits=2 * np.eye(CLASSES)[said] + noise, seconds=SECONDS.get(plan, 0.0))
+        return Trial(
+            fold=fold, rows=rows, logits=2 * np.eye(CLASSES)[said] + noise, seconds=0.8 * SECONDS.get(plan, 0.0)
+        )
 
     def run(self, plan: Plan, fold: int) -> Trial:
         self.now += 0.8 * SECONDS[plan]
@@ -116,6 +118,15 @@ def test_equal_plans_are_not_said_to_differ() -> None:
     world = World({PROBE: 0.8, LAST: 0.8, TWO: 0.8, ALL: 0.8, SCRATCH: 0.8}, images=60)
     found = world.advice()
     assert "do not show" in found.reason or "by chance" in found.reason
+
+
+def test_a_plan_that_was_asked_for_is_followed_and_judged() -> None:
+    world = World(PROBE_IS_BEST)
+    found = follow(ALL, world.truth, [world.trial(ALL, fold) for fold in (0, 1)], seconds=100.0)
+    (verdict,) = found.verdicts
+    assert found.chosen == verdict.plan == ALL
+    assert verdict.images == int((world.fold < 2).sum())
+    assert verdict.accuracy == pytest.approx((world.hard[world.fold < 2] < PROBE_IS_BEST[ALL]).mean())
 
 
 def test_the_temperature_is_of_held_out_logits() -> None:

@@ -25,6 +25,7 @@ SHOWN = 2.0  # standard errors of a mean difference in log-loss from which on it
 class Trial:
     """A plan on one fold: what it says of the images held out there."""
 
+    fold: int
     rows: Index  # (m,) of the images
     logits: Array  # (m, K)
     seconds: float
@@ -54,7 +55,8 @@ class Advice:
     chosen: Plan
     verdicts: tuple[Verdict, ...]
     reason: str  # a sentence for people
-    scale: float  # that suits the chosen plan's held-out logits: 1 / its temperature
+    trials: tuple[Trial, ...]  # of the chosen plan
+    scale: float  # that suits its held-out logits: 1 / its temperature
     spent: float  # seconds of trials that trained
     budget: float | None  # seconds that were allowed for trials and the final training; None without bound
 
@@ -138,7 +140,7 @@ def advise(
                 stopped = f"not tried: {plan.words} already did no better than {shallower.words}"
             shallower = plan
     best = _settle(search, best, run, affordable, most)
-    return _advice(search, best, probe, seconds, memory or {}, budget, spent())
+    return _advice(search, best, probe, seconds, memory or {}, budget)
 
 
 def _settle(
@@ -158,18 +160,22 @@ def _settle(
     return best
 
 
+def follow(plan: Plan, truth: Index, trials: Sequence[Trial], *, seconds: float, memory: int | None = None) -> Advice:
+    """The advice of somebody who has decided already: the plan, judged by its trials."""
+    return _advice(_Search(np.asarray(truth), {plan: list(trials)}), plan, plan, {plan: seconds}, {plan: memory}, None)
+
+
 def _advice(
     search: _Search,
     best: Plan,
     probe: Plan,
     seconds: Mapping[Plan, float],
-    memory: Mapping[Plan, int],
+    memory: Mapping[Plan, int | None],
     budget: float | None,
-    spent: float,
 ) -> Advice:
     verdicts = []
     chosen_right = search.right(best)
-    for plan in (probe, *seconds):
+    for plan in dict.fromkeys((probe, *seconds)):
         known = plan in search.trials
         right = search.right(plan) if known else {}
         both = [float(right[row]) - float(chosen_right[row]) for row in right if row in chosen_right]
@@ -189,14 +195,15 @@ def _advice(
                 note="" if plan == best else search.notes.get(plan, "" if not known else _why_not(search, plan, best)),
             )
         )
-    logits = np.concatenate([trial.logits for trial in search.trials[best]])
-    rows = np.concatenate([trial.rows for trial in search.trials[best]])
+    trials = search.trials[best]
+    logits, rows = (np.concatenate([getattr(trial, name) for trial in trials]) for name in ("logits", "rows"))
     return Advice(
         chosen=best,
         verdicts=tuple(verdicts),
         reason=_reason(search, best, probe),
+        trials=tuple(trials),
         scale=fit_temperature(logits, search.truth[rows]),
-        spent=spent,
+        spent=sum(trial.seconds for tried in search.trials.values() for trial in tried),
         budget=budget,
     )
 
@@ -209,6 +216,8 @@ def _why_not(search: _Search, plan: Plan, best: Plan) -> str:
 
 
 def _reason(search: _Search, best: Plan, probe: Plan) -> str:
+    if best.trains and best == probe:
+        return "asked for."
     tried = [plan for plan in search.trials if plan != probe]
     if not tried:
         return "no plan that trains was tried."

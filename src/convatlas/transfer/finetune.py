@@ -63,7 +63,7 @@ def tuning(
     epochs = min(max(-(-STEPS * batch // images), LEAST_EPOCHS), MOST_EPOCHS)
     optim = Optim(
         name="adamw",
-        lr=1e-3 if scratch else 1e-4,
+        lr=1e-3,
         weight_decay=0.05,
         warmup_epochs=1.0 if scratch else 0.5,
         stage_decay=1.0 if scratch else 0.7,
