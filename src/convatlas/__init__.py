@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from convatlas.jobs.compare import CompareResult, compare
     from convatlas.jobs.ensemble import EnsembleResult, ensemble
     from convatlas.jobs.evaluate import evaluate
+    from convatlas.jobs.explain import ExplainResult, explain
     from convatlas.jobs.fields import fields
     from convatlas.jobs.fit import fit
     from convatlas.jobs.pack import pack
@@ -52,6 +53,7 @@ _HOMES = {
     "convatlas.jobs.compare": ("CompareResult", "compare"),
     "convatlas.jobs.ensemble": ("EnsembleResult", "ensemble"),
     "convatlas.jobs.evaluate": ("evaluate",),
+    "convatlas.jobs.explain": ("ExplainResult", "explain"),
     "convatlas.jobs.fit": ("fit",),
     "convatlas.jobs.pack": ("pack",),
     "convatlas.jobs.result": ("EvaluateResult", "FitResult"),
@@ -73,6 +75,7 @@ __all__ = [
     "Dataset",
     "EnsembleResult",
     "EvaluateResult",
+    "ExplainResult",
     "FitResult",
     "Prediction",
     "StudyResult",
@@ -84,6 +87,7 @@ __all__ = [
     "create",
     "ensemble",
     "evaluate",
+    "explain",
     "fields",
     "fit",
     "load",
