@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from convatlas.jobs.fit import fit
     from convatlas.jobs.pack import pack
     from convatlas.jobs.result import EvaluateResult, FitResult
+    from convatlas.jobs.sees import SeesResult, sees
     from convatlas.jobs.study import StudyResult, study
     from convatlas.jobs.train import TrainResult, train_recipe
     from convatlas.weights.load import create
@@ -57,6 +58,7 @@ _HOMES = {
     "convatlas.jobs.fit": ("fit",),
     "convatlas.jobs.pack": ("pack",),
     "convatlas.jobs.result": ("EvaluateResult", "FitResult"),
+    "convatlas.jobs.sees": ("SeesResult", "sees"),
     "convatlas.jobs.study": ("StudyResult", "study"),
     "convatlas.jobs.train": ("TrainResult", "train_recipe"),
     "convatlas.weights.load": ("create",),
@@ -78,6 +80,7 @@ __all__ = [
     "ExplainResult",
     "FitResult",
     "Prediction",
+    "SeesResult",
     "StudyResult",
     "TrainResult",
     "analyse",
@@ -95,6 +98,7 @@ __all__ = [
     "pack",
     "prefix",
     "scan",
+    "sees",
     "study",
     "suffix",
     "taps",

@@ -3,7 +3,11 @@
 A class's score is a weighted sum of the means of maps, so it is also the mean over places of the weighted sum of the maps: the
 class-activation map, whose mean and the bias are the logit exactly. Nothing is estimated. The same holds for a map's standard deviation s,
 by an identity of ours to which the paper has no counterpart: s = mean of (x − mean)² / s, so each place contributes in proportion to its
-squared distance from the map's mean. Maps of several stages are enlarged to the finest of them and added.
+squared distance from the map's mean.
+
+Where the model remembers its training images' mean, maps are measured against it: what the mean image would score goes from the map into
+the bias, and orange or blue says "more or less than usual" instead of mostly showing what every image has. Maps of several stages are
+enlarged to the finest of them and added.
 
 A whole network has such a map where the mean over places of its scores, slid over the image, is its logit; this is checked, not believed.
 All others, among them AlexNet and VGG, get Grad-CAM (Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391): the last maps that have
@@ -23,7 +27,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from convatlas import zoo
-from convatlas.bundle.look import Look
+from convatlas.bundle.look import Look, stage_modules
 from convatlas.errors import ConvAtlasError
 from convatlas.zoo.heads.probe import ProbeNet
 
@@ -48,10 +52,11 @@ class ActivationMap:
     label: str
     method: Method
     logit: float
-    bias: float
+    bias: float  # with `centred` what the mean training image scores, else the classifier's own
+    centred: bool  # whether map and parts are measured against the mean training image
     map: (
         np.ndarray
-    )  # (h, w) float64; of a class-activation map the mean plus `bias` is `logit`. Grad-CAM's is ≥ 0, in no unit
+    )  # (h, w) float64; a class-activation map's mean plus `bias` is `logit`, Grad-CAM's is ≥ 0, in no unit
     parts: tuple[Part, ...] = ()  # of a probe: these and the bias add up to the logit
     share: float | None  # of the parts' sizes, how much the map accounts for, 0 to 1; None where there is no telling
 
@@ -62,17 +67,23 @@ class ActivationMap:
         return found + (self.map.mean() - found.mean())
 
 
-def activation_maps(seen: Look, wanted: Sequence[Sequence[str]]) -> list[list[ActivationMap]]:
+def activation_maps(
+    seen: Look, wanted: Sequence[Sequence[str]], usual: np.ndarray | None = None
+) -> list[list[ActivationMap]]:
     """For each image that was looked at, the maps of its `wanted` classes.
+
+    `usual` (d,) is the mean over the training images of the features that a probe reads, of a network with global pooling that of its last
+    maps' means.
 
     Raises `ConvAtlasError` where no exact map exists and no stage of the network has more than one place.
     """
     names = seen.member.classes.names
     of_one = _of_probe if isinstance(seen.member.model, ProbeNet) else _of_network
-    return [of_one(seen, i, [names.index(label) for label in labels]) for i, labels in enumerate(wanted)]
+    mean = None if usual is None else torch.from_numpy(usual).to(seen.images.device, torch.float64)
+    return [of_one(seen, i, [names.index(label) for label in labels], mean) for i, labels in enumerate(wanted)]
 
 
-def _of_probe(seen: Look, image: int, classes: Sequence[int]) -> list[ActivationMap]:
+def _of_probe(seen: Look, image: int, classes: Sequence[int], usual: Tensor | None) -> list[ActivationMap]:
     model, names = seen.member.model, seen.member.classes.names
     assert isinstance(model, ProbeNet)
     with torch.inference_mode():
@@ -84,18 +95,22 @@ def _of_probe(seen: Look, image: int, classes: Sequence[int]) -> list[Activation
         widths = [len(activations[cut]) for cut, _ in blocks]
         weights = model.fc.weight.double()[list(classes)].split(widths, dim=1)
         bias = model.fc.bias.double()[list(classes)]
+        centre = torch.zeros(sum(widths), device=bias.device, dtype=torch.float64) if usual is None else usual
+        before = [weight @ mean for weight, mean in zip(weights, centre.split(widths), strict=True)]
         parts: list[list[Part]] = [[] for _ in classes]
         maps: list[Tensor] = []
-        for (cut, what), weight in zip(blocks, weights, strict=True):
+        for (cut, what), weight, off in zip(blocks, weights, before, strict=True):
             values = activations[cut]
             if values.ndim == 1:
-                given, what = weight @ values, "units"
+                given, what = weight @ values - off, "units"
             else:
                 placed = torch.einsum("kc,chw->khw", weight, values if what == "means" else _shares(values))
+                placed = placed - off[:, None, None]
                 given = placed.mean((1, 2))
                 maps.append(placed)
             for row, logit in zip(parts, given.tolist(), strict=True):
                 row.append(Part(cut=cut, what=what, logit=logit))  # type: ignore[arg-type] - one of the three words
+        bias = bias + torch.stack(before).sum(0)
         logits = (torch.tensor([[part.logit for part in row] for row in parts]).sum(1) + bias.cpu()).tolist()
     hidden = any(part.what == "units" for part in parts[0])
     drawn = _grad_cam(model, seen.images[image : image + 1], classes) if hidden else _added(maps).cpu().numpy()
@@ -105,6 +120,7 @@ def _of_probe(seen: Look, image: int, classes: Sequence[int]) -> list[Activation
             method="Grad-CAM" if hidden else "class-activation map",
             logit=logit,
             bias=own,
+            centred=usual is not None,
             map=map_,
             parts=tuple(row),
             share=_size(row, "units") / max(_size(row), 1e-12) if hidden else 1.0,
@@ -113,7 +129,7 @@ def _of_probe(seen: Look, image: int, classes: Sequence[int]) -> list[Activation
     ]
 
 
-def _of_network(seen: Look, image: int, classes: Sequence[int]) -> list[ActivationMap]:
+def _of_network(seen: Look, image: int, classes: Sequence[int], usual: Tensor | None) -> list[ActivationMap]:
     model, names, index = seen.member.model, seen.member.classes.names, list(classes)
     assert isinstance(model, zoo.ConvNet)
     with torch.inference_mode():
@@ -131,6 +147,8 @@ def _of_network(seen: Look, image: int, classes: Sequence[int]) -> list[Activati
         last = model.get_submodule(model.classifiers[0])
         if isinstance(last, nn.Linear) and last.bias is not None:  # NiN's bias is inside a rectifier: part of the map
             bias = last.bias.detach().double().cpu()[index]
+        if isinstance(last, nn.Linear) and usual is not None:
+            bias = bias + (last.weight.detach().double()[index] @ usual).cpu()
         drawn = scores[index].cpu().numpy() - bias[:, None, None].numpy()
     else:
         drawn = _grad_cam(model, seen.images[image : image + 1], classes)
@@ -140,6 +158,7 @@ def _of_network(seen: Look, image: int, classes: Sequence[int]) -> list[Activati
             method="class-activation map" if exact else "Grad-CAM",
             logit=float(logits[i]),
             bias=float(own),
+            centred=exact and usual is not None,
             map=map_,
             share=1.0 if exact else None,
         )
@@ -205,11 +224,7 @@ def _last_with_places(model: nn.Module, x: Tensor) -> nn.Module:
     def note(module: nn.Module, _: Any, output: Any) -> None:
         shapes[module] = zoo.feature(output).shape
 
-    if isinstance(model, ProbeNet):  # taps.segments.4.stage5
-        stages = [m for path, m in model.taps.named_modules() if path.count(".") == 2 and ".stage" in path]
-    else:
-        assert isinstance(model, zoo.ConvNet)
-        stages = [model.stages.get_submodule(name) for name in zoo.stage_names(model)]
+    stages = [*stage_modules(model).values()]
     hooks = [module.register_forward_hook(note) for module in stages]
     try:
         with torch.inference_mode():

@@ -87,7 +87,7 @@ class Classifier:
 
         `images` is one or a sequence of: paths, PIL images, arrays (h, w, 3) or (h, w) of uint8. A file that cannot be read gives a
         row with `error`; an array of another type is a `ConvAtlasError`, since a guess at its range would be silently wrong. `views` is
-        what the network is shown of each, over which probabilities are averaged: centre, flip, ten, 144 or dense (`data.views`).
+        what the network is shown of each, over which probabilities are averaged: centre, flip, ten, 144, along or dense (`data.views`).
         """
         looked = self.looking(views)
         single = isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim <= 3)

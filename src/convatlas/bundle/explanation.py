@@ -39,8 +39,9 @@ def explained(classifier: Classifier, member: Member, image: Any, *, top: int, n
     upright = classifier.decoded(image)
     (prediction,) = classifier.predict(upright, top=top)
     looked = look(member, member.preprocessing.pixels(upright)[None])
-    (maps,) = activation_maps(looked, [[label for label, _ in prediction.top]])
     training = classifier.training
+    usual = None if training is None else training.centre
+    (maps,) = activation_maps(looked, [[label for label, _ in prediction.top]], usual)
     nearest = None if training is None else training.nearest(looked, neighbours)[0]
     return Explanation(
         prediction=prediction,

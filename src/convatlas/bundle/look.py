@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convatlas import zoo
 from convatlas.bundle.member import Member
@@ -36,6 +36,15 @@ class Look:
             both = {cut: pooled(found[cut]) for cut in {*means, *deviations}}
             read = [*(both[cut][0] for cut in means), *(both[cut][1] for cut in deviations)]
             return torch.cat(read, dim=1).float().cpu().numpy()
+
+
+def stage_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """The network's stages in order, by name; of a probe those that it keeps. Each returns its maps, or a pair whose last they are."""
+    if isinstance(model, ProbeNet):  # taps.segments.4.stage5
+        parts = {path: module for path, module in model.taps.named_modules() if path.count(".") == 2}
+        return {path.rpartition(".")[2]: module for path, module in parts.items() if ".stage" in path}
+    assert isinstance(model, zoo.ConvNet)
+    return {name: model.stages.get_submodule(name) for name in zoo.stage_names(model)}
 
 
 @torch.inference_mode()

@@ -64,7 +64,7 @@ ViewsOption = Annotated[
     typer.Option(
         "--views",
         metavar="NAME",
-        help="What of an image is shown, probabilities averaged: centre, flip, ten, 144, dense or dense:SIDE,SIDE.",
+        help="What of an image is shown, probabilities averaged: centre, flip, ten, 144, along, dense or dense:SIDE,SIDE.",
     ),
 ]
 Download = Annotated[bool, typer.Option("--download", help="Allow fetching published weights.")]
@@ -380,7 +380,10 @@ def scores_text(result: dict[str, Any]) -> str:
 def views_text(views: dict[str, Any]) -> str:
     """What of each image was shown, and at what cost."""
     passes = views["forward_passes"]
-    return f"\nviews: {views['name']} ({views['what']}), {passes} forward pass{'es' if passes > 1 else ''} an image"
+    most = "at most " if views["name"] == "along" else ""
+    return (
+        f"\nviews: {views['name']} ({views['what']}), {most}{passes} forward pass{'es' if passes > 1 else ''} an image"
+    )
 
 
 app.command()(compare)

@@ -167,6 +167,7 @@ def map_json(map_: ActivationMap) -> dict[str, Any]:
         "method": map_.method,
         "logit": map_.logit,
         "bias": map_.bias,
+        "centred": map_.centred,
         "parts": [vars(part) for part in map_.parts],
         "share": map_.share,
         "map": [[round(float(value), 5) for value in row] for row in coarse],

@@ -61,7 +61,8 @@ def explain_rows(
         images = [decode(data, background=classifier.background)[0] for data in files]
         looked = look(member, np.stack([member.preprocessing.pixels(image) for image in images]))
         try:
-            maps = [own[0] for own in activation_maps(looked, [[row["predicted"]] for row in rows[part]])]
+            usual = None if training is None else training.centre
+            maps = [own[0] for own in activation_maps(looked, [[row["predicted"]] for row in rows[part]], usual)]
         except ConvAtlasError:  # a network without places
             maps = None
         own = [hashlib.sha256(data).hexdigest() for data in files]

@@ -29,6 +29,7 @@ def explain_page(result: dict[str, Any], folder: Path) -> str:
         result=result,
         style=markup(jinja.get_template("page.css").render(palette=PALETTE, font=FONT)),
         rows=[_pictured(row, folder) for row in result["rows"]],
+        centred=any(answer["centred"] for row in result["rows"] for answer in row.get("top", ())),
         methods=sorted({answer["method"] for row in result["rows"] for answer in row.get("top", ())}),
     )
 
