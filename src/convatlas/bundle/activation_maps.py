@@ -111,7 +111,8 @@ def _of_probe(seen: Look, image: int, classes: Sequence[int], usual: Tensor | No
             for row, logit in zip(parts, given.tolist(), strict=True):
                 row.append(Part(cut=cut, what=what, logit=logit))  # type: ignore[arg-type] - one of the three words
         bias = bias + torch.stack(before).sum(0)
-        logits = (torch.tensor([[part.logit for part in row] for row in parts]).sum(1) + bias.cpu()).tolist()
+    constant = bias.tolist()
+    logits = [sum(part.logit for part in row) + own for row, own in zip(parts, constant, strict=True)]
     hidden = any(part.what == "units" for part in parts[0])
     drawn = _grad_cam(model, seen.images[image : image + 1], classes) if hidden else _added(maps).cpu().numpy()
     return [
@@ -125,7 +126,7 @@ def _of_probe(seen: Look, image: int, classes: Sequence[int], usual: Tensor | No
             parts=tuple(row),
             share=_size(row, "units") / max(_size(row), 1e-12) if hidden else 1.0,
         )
-        for index, logit, own, map_, row in zip(classes, logits, bias.tolist(), drawn, parts, strict=True)
+        for index, logit, own, map_, row in zip(classes, logits, constant, drawn, parts, strict=True)
     ]
 
 

@@ -74,7 +74,7 @@ class Views:
 
     @property
     def forward_passes(self) -> int:
-        """What the views of one image cost, of `along` at most: those of `dense` are of the whole image, all others of the network's own size."""
+        """What one image costs, with `along` at most: views of `dense` are of the whole image, all others of the network's own size."""
         return 2 * max(1, len(self.sides)) if self.dense else _PASSES[self.name]
 
     @property
