@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from convatlas.jobs.compare import CompareResult, compare
     from convatlas.jobs.ensemble import EnsembleResult, ensemble
     from convatlas.jobs.evaluate import evaluate
+    from convatlas.jobs.explain import ExplainResult, explain
     from convatlas.jobs.fields import fields
     from convatlas.jobs.fit import fit
     from convatlas.jobs.pack import pack
     from convatlas.jobs.result import EvaluateResult, FitResult
+    from convatlas.jobs.sees import SeesResult, sees
     from convatlas.jobs.study import StudyResult, study
     from convatlas.jobs.train import TrainResult, train_recipe
     from convatlas.weights.load import create
@@ -52,9 +54,11 @@ _HOMES = {
     "convatlas.jobs.compare": ("CompareResult", "compare"),
     "convatlas.jobs.ensemble": ("EnsembleResult", "ensemble"),
     "convatlas.jobs.evaluate": ("evaluate",),
+    "convatlas.jobs.explain": ("ExplainResult", "explain"),
     "convatlas.jobs.fit": ("fit",),
     "convatlas.jobs.pack": ("pack",),
     "convatlas.jobs.result": ("EvaluateResult", "FitResult"),
+    "convatlas.jobs.sees": ("SeesResult", "sees"),
     "convatlas.jobs.study": ("StudyResult", "study"),
     "convatlas.jobs.train": ("TrainResult", "train_recipe"),
     "convatlas.weights.load": ("create",),
@@ -73,8 +77,10 @@ __all__ = [
     "Dataset",
     "EnsembleResult",
     "EvaluateResult",
+    "ExplainResult",
     "FitResult",
     "Prediction",
+    "SeesResult",
     "StudyResult",
     "TrainResult",
     "analyse",
@@ -84,6 +90,7 @@ __all__ = [
     "create",
     "ensemble",
     "evaluate",
+    "explain",
     "fields",
     "fit",
     "load",
@@ -91,6 +98,7 @@ __all__ = [
     "pack",
     "prefix",
     "scan",
+    "sees",
     "study",
     "suffix",
     "taps",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
 import nasty
@@ -203,3 +205,22 @@ def test_a_side_below_what_the_network_sees_is_refused() -> None:
     for call in calls:
         with pytest.raises(ConvAtlasError, match="side of 31 pixels is less than the 32"):
             call(Views("dense:64,31"), Preprocessing(size=32))
+
+
+@settings(max_examples=60, deadline=None)
+@given(long=st.integers(20, 250), short=st.integers(20, 60), turned=st.booleans())
+def test_along_a_long_image_nothing_is_left_out(long: int, short: int, turned: bool) -> None:
+    shape = (short, long) if turned else (long, short)
+    p = Preprocessing(size=20, resize=20, interpolation="bilinear")
+    seen = Views("along").of(places(*shape), p)
+    ratio = max(shape) / min(shape)
+    assert len(seen) == (1 if ratio < 1.25 else min(8, math.ceil(ratio))) <= Views("along").forward_passes
+    if ratio < 1.25:
+        assert np.array_equal(seen[0], p.pixels(places(*shape)))
+        return
+    axis = 0 if shape[0] > shape[1] else 1
+    step = min(shape) / 20  # pixels of the image between those of a view
+    covered = [(int(view[..., axis].min()), int(view[..., axis].max())) for view in seen]
+    assert covered[0][0] <= step and covered[-1][1] >= min(255, max(shape) - 1 - step) - 1
+    if ratio <= 8:
+        assert all(after[0] <= before[1] + 2 * step + 1 for before, after in itertools.pairwise(covered))

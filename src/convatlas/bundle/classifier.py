@@ -5,18 +5,23 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
 from convatlas.bundle.member import Member
+from convatlas.bundle.neighbours import TrainingImages, training_images
 from convatlas.data import DecodeError, Preprocessing, Views, decode
 from convatlas.data.sources import read_file
 from convatlas.errors import ConvAtlasError
 from convatlas.zoo.heads.probe import ProbeConfig
+
+if TYPE_CHECKING:
+    from convatlas.bundle.explanation import Explanation
 
 _TOGETHER = 32  # views that wait for the network together
 
@@ -82,7 +87,7 @@ class Classifier:
 
         `images` is one or a sequence of: paths, PIL images, arrays (h, w, 3) or (h, w) of uint8. A file that cannot be read gives a
         row with `error`; an array of another type is a `ConvAtlasError`, since a guess at its range would be silently wrong. `views` is
-        what the network is shown of each, over which probabilities are averaged: centre, flip, ten, 144 or dense (`data.views`).
+        what the network is shown of each, over which probabilities are averaged: centre, flip, ten, 144, along or dense (`data.views`).
         """
         looked = self.looking(views)
         single = isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim <= 3)
@@ -92,6 +97,20 @@ class Classifier:
         for start in range(0, len(given), together):
             rows += self._predict_batch(given[start : start + together], top, looked)
         return rows
+
+    def explain(self, image: Any, *, top: int = 3, neighbours: int = 4) -> Explanation:
+        """Why it says what it says of one image: class-activation maps of the likeliest classes, and the nearest training images.
+
+        `image` is as for `predict`. Raises `ConvAtlasError` for an ensemble (explain its members) and for a file that cannot be read.
+        """
+        from convatlas.bundle.explanation import explained
+
+        return explained(self, self._only, image, top=top, neighbours=neighbours)
+
+    @cached_property
+    def training(self) -> TrainingImages | None:
+        """What its folder remembers of the training images; None where it does not."""
+        return training_images(self.folder)
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes) float64 of prepared pixels (n, size, size, channels) uint8; not of an ensemble, which prepares in
@@ -155,12 +174,16 @@ class Classifier:
         return Prediction(path=path, label=likeliest[0][0], probability=likeliest[0][1], top=likeliest)
 
     def _shown(self, image: Any, views: Views) -> list[list[np.ndarray]] | DecodeError:
+        try:
+            return self.views(self.decoded(image), views)
+        except DecodeError as error:
+            return error
+
+    def decoded(self, image: Any) -> Image.Image:
+        """A path, PIL image or uint8 array as an upright RGB or grey image. `DecodeError` for a file that cannot be read, `ConvAtlasError`
+        for what is no image."""
         if isinstance(image, str | Path):
-            try:
-                data = read_file(Path(image), str(image))
-                return self.views(decode(data, name=str(image), background=self.background)[0], views)
-            except DecodeError as error:
-                return error
+            return decode(read_file(Path(image), str(image)), name=str(image), background=self.background)[0]
         if isinstance(image, np.ndarray):
             if (
                 image.dtype != np.uint8
@@ -177,10 +200,7 @@ class Classifier:
             raise ConvAtlasError(
                 f"a {type(image).__name__} is not an image.", remedy="Give paths, PIL images or uint8 arrays."
             )
-        try:
-            return self.views(_rgb(image, self.background), views)
-        except DecodeError as error:
-            return error
+        return _rgb(image, self.background)
 
 
 def images_together(views: Views) -> int:

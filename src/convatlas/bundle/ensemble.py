@@ -18,6 +18,7 @@ import torch
 
 from convatlas.bundle.examples import example_images
 from convatlas.bundle.member import Member
+from convatlas.bundle.neighbours import TRAINING
 from convatlas.bundle.save import CONFIG, EXAMPLES, TOLERANCE, write_config
 from convatlas.bundle.verify import ENSEMBLE, read_config, versions
 from convatlas.data import DECODER, decode
@@ -44,6 +45,8 @@ def save_ensemble(folder: Path, members: Sequence[Member], classes: Sequence[str
     for place, member in zip(member_folders(folder, len(members)), members, strict=True):
         described = read_config(member.folder)
         for name in (CONFIG, *described["convatlas"]["sha256"]):
+            if name == TRAINING and not (member.folder / name).exists():
+                continue
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(member.folder / name, place / name)
         relative = place.relative_to(folder).as_posix()

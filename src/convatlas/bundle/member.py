@@ -55,7 +55,7 @@ class Member:
         """Raises `ConvAtlasError` for views that this network cannot have."""
         views.require(self.preprocessing)
         if views.dense:
-            _ = self._sliding
+            _ = self.sliding
 
     def probabilities(self, images: Sequence[Sequence[np.ndarray]], *, dense: bool = False) -> np.ndarray:
         """The mean of each image's probabilities over its views, (n, classes) float64, from what `views` made of it.
@@ -80,10 +80,10 @@ class Member:
 
     def _scores(self, pixels: Tensor, dense: bool) -> Tensor:
         images = normalised(pixels, self.preprocessing.mean, self.preprocessing.std)
-        return self._sliding(images).flatten(2).mean(2) if dense else self.model(images)
+        return self.sliding(images).flatten(2).mean(2) if dense else self.model(images)
 
     @cached_property
-    def _sliding(self) -> nn.Module:
+    def sliding(self) -> nn.Module:
         """The network as it runs on images larger than its own: scores by place, (n, classes, h, w)."""
         if self.probe is not None:
             hidden = [cut for cut in (*self.probe.means, *self.probe.deviations) if cut.startswith("head.")]

@@ -19,6 +19,7 @@ from torch import nn
 
 from convatlas import catalogue, zoo
 from convatlas.bundle.examples import example_images
+from convatlas.bundle.neighbours import TRAINING, TrainingImages
 from convatlas.data import DECODER, Preprocessing, decode
 from convatlas.weights.load import in_layout
 from convatlas.zoo.heads.probe import ProbeConfig, ProbeNet
@@ -40,6 +41,7 @@ class Contents:
     classes: tuple[str, ...]  # in the order of the logits
     preprocessing: Preprocessing
     about: dict[str, Any] = field(default_factory=dict)  # metrics, protocol, where weights and data came from
+    training: TrainingImages | None = None  # what is remembered of the images it was fitted to
 
 
 def save(folder: Path, model: nn.Module, contents: Contents) -> None:
@@ -58,6 +60,9 @@ def save(folder: Path, model: nn.Module, contents: Contents) -> None:
             {"file": f"{EXAMPLES}/{name}", "logits": logits(model, pixels[None], contents.preprocessing)[0].tolist()}
         )
     files = [WEIGHTS, *(example["file"] for example in examples)]
+    if contents.training is not None:
+        contents.training.save(folder)
+        files.append(TRAINING)
     described = {
         "architecture": architecture,
         "num_classes": len(contents.classes),

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from convatlas.bundle.neighbours import TRAINING
 from convatlas.bundle.save import CONFIG, SCHEMA, config_sha256
 from convatlas.errors import ConvAtlasError
 
@@ -36,13 +37,17 @@ def read_config(folder: Path, *formats: str) -> dict[str, Any]:
 
 
 def check_files(folder: Path, described: dict[str, Any]) -> None:
-    """Raises `ConvAtlasError`, naming the file, unless the config and every file it lists are as they were written."""
+    """Raises `ConvAtlasError`, naming the file, unless the config and every file it lists are as they were written.
+
+    `training.safetensors` may be missing."""
     own = described["convatlas"]
     if own.get("config_sha256") != config_sha256(described):
         raise ConvAtlasError(
             f"{folder / CONFIG}: was changed after it was written.", remedy="Copy the model folder again."
         )
     for name, expected in own["sha256"].items():
+        if name == TRAINING and not (folder / name).exists():
+            continue  # people may delete what is remembered of their images
         try:
             found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         except OSError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convatlas.cli.output import Json, pairs_text, put, put_json, say, tables_text
+from convatlas.cli.output import Json, pairs_text, percent, progress_bars, put, put_json, say, table, tables_text
 from convatlas.errors import ConvAtlasError
 
 if TYPE_CHECKING:
@@ -79,14 +79,23 @@ def show(
         ),
     ] = False,
     weights: Annotated[
-        str | None, typer.Option("--weights", metavar="FILE_OR_TAG", help="For --effective; else as initialised.")
+        str | None,
+        typer.Option("--weights", metavar="FILE_OR_TAG", help="For --effective (else as initialised) and --sees."),
     ] = None,
     image: Annotated[
         Path | None, typer.Option("--image", metavar="FILE", help="A photo to draw the fields of --effective on.")
     ] = None,
+    sees: Annotated[
+        Path | None,
+        typer.Option(
+            "--sees",
+            metavar="DATA",
+            help="What the stages see in these images instead, as stages.html in the folder --out; NAME may be a model folder.",
+        ),
+    ] = None,
     diagram: Annotated[bool, typer.Option("--diagram", help="As an SVG picture.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write to a file instead of stdout.")
+        Path | None, typer.Option("--out", metavar="FILE", help="Write to a file (--sees: a folder) instead of stdout.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -98,6 +107,9 @@ def show(
         from convatlas.studies.lecture_notation import as_lecture
 
         put(as_lecture(name), out)
+        return
+    if sees is not None:
+        show_sees(name, sees, weights, out, json=json)
         return
     if effective:
         show_fields(name, size, weights, image, form, out, diagram=diagram, json=json)
@@ -184,6 +196,30 @@ def show_fields(
         put(network_page(found.name, [vars(found.table())], found.picture(), card_of(name, as_json=True)), out)
     else:
         put("\n".join(tables_text([found.table()])), out)
+
+
+def show_sees(name: str, data: Path, weights: str | None, out: Path | None, *, json: bool) -> None:
+    """What the stages see in the user's images."""
+    from convatlas.jobs.sees import sees
+
+    if out is None and not json:
+        raise ConvAtlasError("--sees makes pictures;", remedy="give the folder for them with --out.")
+    with progress_bars() as progress:
+        found = sees(name, data, out=out, weights=weights, progress=progress)
+    if json:
+        put_json(found.json)
+        return
+    rows = [
+        (
+            stage["name"],
+            " × ".join(map(str, stage["maps"])),
+            "?" if stage["field"] is None else " × ".join(map(str, stage["field"])),
+            percent(stage["neighbours_agree"]),
+        )
+        for stage in found.json["stages"]
+    ]
+    header = ("stage", "maps", "a unit sees, pixels", "nearest image of the same class")
+    put(f"{table(header, rows, right=(3,))}\npage: {found.page}")
 
 
 def show_card(name: str, out: Path | None, *, json: bool) -> None:

@@ -35,6 +35,13 @@ class Device(enum.StrEnum):
     mps = "mps"
 
 
+class ResizeMode(enum.StrEnum):
+    auto = "auto"
+    crop = "crop"
+    pad = "pad"
+    squash = "squash"
+
+
 class ClassWeights(enum.StrEnum):
     none = "none"
     balanced = "balanced"
@@ -57,7 +64,7 @@ ViewsOption = Annotated[
     typer.Option(
         "--views",
         metavar="NAME",
-        help="What of an image is shown, probabilities averaged: centre, flip, ten, 144, dense or dense:SIDE,SIDE.",
+        help="What of an image is shown, probabilities averaged: centre, flip, ten, 144, along, dense or dense:SIDE,SIDE.",
     ),
 ]
 Download = Annotated[bool, typer.Option("--download", help="Allow fetching published weights.")]
@@ -119,6 +126,12 @@ def fit(
     class_weights: Annotated[
         ClassWeights, typer.Option("--class-weights", help="balanced: rare classes count as much as others.")
     ] = ClassWeights.none,
+    resize_mode: Annotated[
+        ResizeMode,
+        typer.Option(
+            "--resize-mode", help="How images become square; auto squashes very long ones, else as the weights."
+        ),
+    ] = ResizeMode.auto,
     device: DeviceOption = Device.auto,
     download: Download = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Deals images to folds.")] = 0,
@@ -135,6 +148,7 @@ def fit(
             weights=weights,
             out=out,
             class_weights="balanced" if class_weights is ClassWeights.balanced else None,
+            resize_mode=resize_mode.value,
             device=device.value,
             download=download,
             seed=seed,
@@ -155,10 +169,27 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     top: Annotated[int, typer.Option("--top", min=1, help="How many of the likeliest classes to give.")] = 5,
     views: ViewsOption = "centre",
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            "--explain", metavar="FOLDER", help="Write explain.html: where each answer comes from, and precedents."
+        ),
+    ] = None,
+    trained_on: Annotated[
+        Path | None,
+        typer.Option(
+            "--trained-on", metavar="DATA", help="For --explain: where the training images are, if they moved."
+        ),
+    ] = None,
     device: DeviceOption = Device.auto,
     json: Json = False,
 ) -> None:
     """Name the class of images, with calibrated probabilities. Exit status 1 if one could not be read."""
+    if explain is not None:
+        predict_explained(folder, images, explain, trained_on, top, views, device, json=json)
+        return
+    if trained_on is not None:
+        raise ConvAtlasError("--trained-on is for --explain.", remedy="Give both, or neither.")
     from convatlas.bundle.load import load, paths_in
     from convatlas.jobs.images import resolve_device
     from convatlas.jobs.judge import views_json
@@ -184,6 +215,41 @@ def predict(
         elif not json:
             print(f"{row.path}\t{row.label}\t{row.probability:.4f}")
     if any(row.error for row in rows):
+        raise typer.Exit(1)
+
+
+def predict_explained(
+    folder: Path,
+    images: list[Path],
+    out: Path,
+    trained_on: Path | None,
+    top: int,
+    views: str,
+    device: Device,
+    *,
+    json: bool,
+) -> None:
+    """The predictions with their reasons on a page."""
+    from convatlas.jobs.explain import explain
+
+    if views != "centre":
+        raise ConvAtlasError(
+            f"--explain shows what the model itself sees, not the views {views!r}.", remedy="Leave one of them out."
+        )
+    with progress_bars() as progress:
+        found = explain(
+            folder, images, out=out, top=min(top, 5), data=trained_on, device=device.value, progress=progress
+        )
+    if json:
+        put_json(found.json)
+    errors = [row["error"] for row in found.json["rows"] if "error" in row]
+    for row in found.json["rows"]:
+        if "error" not in row and not json:
+            print(f"{row['path']}\t{row['label']}\t{row['probability']:.4f}")
+    for error in errors:
+        say(f"convatlas: {error}")
+    say(f"explained: {found.page}")
+    if errors:
         raise typer.Exit(1)
 
 
@@ -314,7 +380,10 @@ def scores_text(result: dict[str, Any]) -> str:
 def views_text(views: dict[str, Any]) -> str:
     """What of each image was shown, and at what cost."""
     passes = views["forward_passes"]
-    return f"\nviews: {views['name']} ({views['what']}), {passes} forward pass{'es' if passes > 1 else ''} an image"
+    most = "at most " if views["name"] == "along" else ""
+    return (
+        f"\nviews: {views['name']} ({views['what']}), {most}{passes} forward pass{'es' if passes > 1 else ''} an image"
+    )
 
 
 app.command()(compare)

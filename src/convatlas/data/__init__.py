@@ -6,6 +6,7 @@ from convatlas.data.decode import DECODER, MAX_PIXELS, Box, decode, decode_part
 from convatlas.data.diagnose import diagnose
 from convatlas.data.examine import Examined, examine
 from convatlas.data.facts import DecodeError, Facts
+from convatlas.data.framing import FitMode, Framing, choose, histogram, kept, seen
 from convatlas.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from convatlas.data.problems import Problem, worst_first
 from convatlas.data.records import Record
@@ -25,17 +26,23 @@ __all__ = [
     "DecodeError",
     "Examined",
     "Facts",
+    "FitMode",
+    "Framing",
     "Preprocessing",
     "Problem",
     "Record",
     "Views",
     "check",
+    "choose",
     "decode",
     "decode_part",
     "diagnose",
     "examine",
     "folds",
+    "histogram",
+    "kept",
     "scan",
+    "seen",
     "units",
     "worst_first",
 ]

@@ -4,11 +4,12 @@
 (Szegedy et al. Going deeper with convolutions. 2014, section 7, https://arxiv.org/abs/1409.4842): 4 scales, 3 squares of each, of each
 square its corners, its centre and the whole of it, mirrored. `dense` is VGG's (Simonyan, Zisserman. 2014, section 3.2,
 https://arxiv.org/abs/1409.1556): the network slides over the whole image and its mirror. Papers' pixels are of networks that see 224; for
-others they are scaled in proportion.
+others they are scaled in proportion. `along` is for long images: squares along the longer side that leave nothing out.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -27,11 +28,13 @@ _WHAT = {
     "flip": "the model's own preprocessing and its mirror",
     "ten": "four corners and the centre of the central square, mirrored",
     "144": "4 scales, 3 squares of each, of each the corners, the centre and the whole, mirrored",
+    "along": "of images over 5:4 squares along the longer side that cover it, at most 8; of others the model's own preprocessing",
     "dense": "the network slid over the whole image and its mirror, scores averaged over places",
 }
-_PASSES = {"centre": 1, "flip": 2, "ten": 10, "144": 144}
+_PASSES = {"centre": 1, "flip": 2, "ten": 10, "144": 144, "along": 8}
 _PAPER = 224  # what the papers' networks see, pixels
 _SCALES = (256, 288, 320, 352)  # GoogLeNet's, for that; the first is AlexNet's square too
+_ALONG = 1.25  # times as long as wide, from which `along` shows more than one square: 4:3 is
 _LONGEST = 8  # times as long as wide: longer images are cut to their middle for `dense`, or memory would have no end
 
 
@@ -71,7 +74,7 @@ class Views:
 
     @property
     def forward_passes(self) -> int:
-        """What the views of one image cost: those of `dense` are of the whole image, all others of the network's own size."""
+        """What one image costs, with `along` at most: views of `dense` are of the whole image, all others of the network's own size."""
         return 2 * max(1, len(self.sides)) if self.dense else _PASSES[self.name]
 
     @property
@@ -93,6 +96,10 @@ class Views:
         p = preprocessing
         if self.name == "centre":
             return [p.pixels(image)]
+        if self.name == "along":
+            ratio = max(image.size) / min(image.size)
+            number = min(_PASSES["along"], math.ceil(ratio))
+            return [p.pixels(image)] if ratio < _ALONG else squares(image, p.size, p, number)
         if self.name == "flip":
             seen = [p.pixels(image)]
         elif self.name == "ten":
@@ -129,8 +136,8 @@ def crops(square: Pixels, size: int) -> list[Pixels]:
     return [square[top : top + size, left : left + size] for top, left in corners]
 
 
-def squares(image: Image.Image, side: int, p: Preprocessing) -> list[Pixels]:
-    """The left, centre and right (or top, middle and bottom) squares of an image, `side` pixels each way.
+def squares(image: Image.Image, side: int, p: Preprocessing, number: int = 3) -> list[Pixels]:
+    """The left, centre and right (or top, middle and bottom) squares of an image, or more, evenly spaced, `side` pixels each way.
 
     Each is cut out before it is resized, which but for a pixel at its border is the same and never makes a large image.
     """
@@ -138,7 +145,7 @@ def squares(image: Image.Image, side: int, p: Preprocessing) -> list[Pixels]:
     short = min(image.size)
     alone = replace(p, size=side, fit="squash")  # of a square this is a plain resize
     found = []
-    for share in (0.0, 0.5, 1.0):
+    for share in np.linspace(0, 1, number):
         left, top = round(share * (width - short)), round(share * (height - short))
         found.append(alone.pixels(image.crop((left, top, left + short, top + short))))
     return found

@@ -27,7 +27,7 @@ def evaluate(
 
     `split` is train, val, test or all; by default the test split, else the validation split, else everything. Classes are matched by name;
     a class the model does not know is a `ConvAtlasError` that names it. Files that cannot be read are left out and listed. `views` is what
-    the network is shown of an image, over which probabilities are averaged: centre, flip, ten, 144 or dense (`data.views`).
+    the network is shown of an image, over which probabilities are averaged: centre, flip, ten, 144, along or dense (`data.views`).
     """
     from convatlas.bundle.load import load
 

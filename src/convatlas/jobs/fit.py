@@ -13,7 +13,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +24,26 @@ import numpy as np
 import convatlas
 from convatlas import cache
 from convatlas.bundle.folder import ensure_replaceable, whole_folder
-from convatlas.data import ClassMap, Dataset, Examined, Problem, Record, diagnose, folds, scan, units, worst_first
+from convatlas.data import (
+    ClassMap,
+    Dataset,
+    Examined,
+    FitMode,
+    Problem,
+    Record,
+    choose,
+    diagnose,
+    folds,
+    scan,
+    units,
+    worst_first,
+)
 from convatlas.errors import ConvAtlasError
+from convatlas.jobs.gallery import explain_rows, right_answers
 from convatlas.jobs.images import Pass, Progress, extract_features, fingerprint, resolve_device, silent
 from convatlas.jobs.result import FitResult, answer_in_words, protocol_in_words
 from convatlas.jobs.scores import accuracy_with_interval, mistakes, scores, write_thumbnails
+from convatlas.jobs.shapes import shapes_json
 from convatlas.metrics import wilson
 from convatlas.transfer.probe import Selection, ladder, outer_folds_predictions, select
 from convatlas.weights.source import find_weights
@@ -59,6 +74,7 @@ def fit(
     weights: str | Path | None = None,
     out: str | Path | None = None,
     class_weights: Literal["balanced"] | None = None,
+    resize_mode: FitMode = "auto",
     device: str = "auto",
     download: bool = False,
     seed: int = 0,
@@ -69,8 +85,9 @@ def fit(
 
     `data` is a folder (`train/class/*` and `test/class/*`, or `class/*`), a zip or tar of one, or a CSV. `backbone` and `weights` (a file,
     a folder, a tag) choose the network; without them the best weights on this disk, else the embedded backbone. `out` becomes the model
-    folder, with `fit.json` and `report.html` in it. `seed` deals images to folds. Raises `ConvAtlasError` where the data or the weights
-    cannot be used.
+    folder, with `fit.json` and `report.html` in it. `resize_mode` is how images that are not square become so: crop, pad, squash, or auto,
+    the weights' own unless images are very long. `seed` deals images to folds. Raises `ConvAtlasError` where the data or the weights cannot
+    be used.
     """
     clock = _Clock()
     source = find_weights(weights, name=backbone, download=download, progress=progress)
@@ -80,6 +97,8 @@ def fit(
     _refuse_among_images(dataset, target)
     ensure_replaceable(target)
     limit = cache.size_limit()
+    framing = choose(resize_mode, source.preprocessing, dataset)
+    source = replace(source, preprocessing=replace(source.preprocessing, fit=framing.fit))
 
     passed = extract_features(dataset, dataset.records, source, device=device, progress=progress)
     problems = worst_first([*dataset.problems, *diagnose(dataset, passed.examined)])
@@ -131,7 +150,13 @@ def fit(
             "command": shlex.join(["convatlas", *sys.argv[1:]])
             if Path(sys.argv[0]).stem == "convatlas"
             else "convatlas.fit(…)",
-            "data": {"path": str(dataset.root), "layout": dataset.layout, "fingerprint": fingerprint(passed.examined)},
+            "data": {
+                "path": str(dataset.root),
+                "resolved": str(dataset.root.resolve()),
+                "layout": dataset.layout,
+                "fingerprint": fingerprint(passed.examined),
+            },
+            "shapes": shapes_json(framing, source.preprocessing, passed.examined),
             **found,
             "temperature": 1 / selection.probe.scale,
             "protocol": protocol,
@@ -161,17 +186,28 @@ def fit(
                 "from_cache": len({i.sha256 for i in passed.examined if i.facts is not None})
                 - passed.extraction.forwarded,
             },
-            "notes": list(source.notes),
+            "right": [],
+            "notes": [*source.notes, *([framing.reason] if framing.told else [])],
             "bundle": str(target),
             "report": str(target / "report.html") if report else None,
             "environment": _environment(resolve_device(device)),
         }
         result |= answer_in_words(result, classes.names)
         from convatlas.bundle.load import load
-        from convatlas.jobs.probe_model import save_probe  # torch comes with it, and must not before the images
+        from convatlas.jobs.probe_model import (
+            remembering,
+            save_probe,
+        )  # torch comes with it, and must not before the images
 
-        save_probe(folder, source, selection, classes.names, result)
-        load(folder)  # a model that could not be loaded is not handed out
+        remember = remembering(rungs[selection.name], train.records, train.sha256s)
+        save_probe(folder, source, selection, classes.names, result, remember)
+        classifier = load(folder)  # a model that could not be loaded is not handed out
+        if report:
+            records = [record for record, _ in wrong]
+            shown = list(zip(records, result["mistakes"], strict=True))
+            result["mistakes"] = explain_rows(folder, classifier, dataset, shown, "mistake")
+            right = right_answers(dataset, judged.records, probabilities, judged.labels, classes.names)
+            result["right"] = explain_rows(folder, classifier, dataset, right, "right")
         result["seconds"] = clock.seconds(passed, solve_seconds)
         _write(folder, result)
         if report:

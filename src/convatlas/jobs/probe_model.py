@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from convatlas.bundle.neighbours import TrainingImages
 from convatlas.bundle.save import Contents, save
-from convatlas.transfer.probe import WITH_MEANS, Selection
+from convatlas.data import Record
+from convatlas.transfer.probe import WITH_MEANS, Features, Selection
 from convatlas.weights.load import load_network
 from convatlas.weights.source import WeightsSource
 from convatlas.zoo import ConvNet, hidden_names, stage_names
 from convatlas.zoo.heads.probe import ProbeConfig, ProbeNet
 
+Remember = Callable[[tuple[str, ...], tuple[str, ...]], TrainingImages]
+
 
 def save_probe(
-    folder: Path, source: WeightsSource, selection: Selection, classes: tuple[str, ...], result: dict[str, Any]
+    folder: Path,
+    source: WeightsSource,
+    selection: Selection,
+    classes: tuple[str, ...],
+    result: dict[str, Any],
+    remember: Remember | None = None,
 ) -> None:
-    """Fills `folder`. A probe on the last rung is the network itself with another classifier, which other libraries load too."""
+    """Fills `folder`. A probe on the last rung is the network itself with another classifier, which other libraries load too.
+
+    `remember`, given the cuts whose means and whose deviations the probe reads, makes what is kept of the training images.
+    """
     probe, channels = selection.probe, source.preprocessing.channels
     model, _ = load_network(source, num_classes=len(classes), in_channels=channels)
     stages, hidden = stage_names(model), hidden_names(model)
     cuts = stages + hidden
+    alone = selection.name in cuts
+    means, deviations = ((selection.name,), ()) if alone else (cuts[-WITH_MEANS:], stages[:-1])
     config = None
     if selection.name != cuts[-1] or not (hidden or _averages(model)):
-        alone = selection.name in cuts
-        means, deviations = ((selection.name,), ()) if alone else (cuts[-WITH_MEANS:], stages[:-1])
         config = ProbeConfig(means=means, deviations=deviations, features=len(probe.weight))
         model = ProbeNet(model, config, num_classes=len(classes))
     layer = model.get_submodule(model.classifiers[0] if isinstance(model, ConvNet) else "fc")
@@ -45,8 +59,26 @@ def save_probe(
         classes=classes,
         preprocessing=source.preprocessing,
         about=about,
+        training=None if remember is None else remember(means, deviations),
     )
     save(folder, model, contents)
+
+
+def remembering(features: Features, records: Sequence[Record], sha256s: Sequence[str]) -> Remember:
+    """For `save_probe`: what is kept of the training images with these features, as the probe was fitted to them."""
+    blocks = [features] if isinstance(features, np.ndarray) else list(features)
+
+    def remember(means: tuple[str, ...], deviations: tuple[str, ...]) -> TrainingImages:
+        return TrainingImages.of(
+            blocks,
+            means=means,
+            deviations=deviations,
+            paths=[record.path for record in records],
+            labels=[record.label for record in records],
+            sha256s=sha256s,
+        )
+
+    return remember
 
 
 def _averages(model: ConvNet) -> bool:

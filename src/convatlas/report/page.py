@@ -101,7 +101,9 @@ def page(result: Result, folder: Path) -> str:
         wrong=wrong,
         excerpt=_excerpt(result),
         by_recall=sorted(result["classes"], key=lambda row: row["recall"] if words.known(row["recall"]) else 2),
-        mistakes=[{**mistake, "picture": picture(folder, mistake.get("thumbnail"))} for mistake in result["mistakes"]],
+        mistakes=[_pictured(row, folder) for row in result["mistakes"]],
+        right=[_pictured(row, folder) for row in result.get("right", ())],
+        shapes=result.get("shapes"),
         problems=_by_severity(result["problems"]),
         most_paths=MOST_PATHS,
         phases=_phases(result),
@@ -149,6 +151,14 @@ def _figures(result: Result) -> dict[str, Any]:
         variants = [{"class": kind, "svg": markup(svg(name, result, width=width))} for kind, width in widths.items()]
         figures[name] = {"words": in_words.IN_WORDS[name](result), "variants": variants}
     return figures
+
+
+def _pictured(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """An answer with its pictures, those that there are: the image, the map, and the nearest training image."""
+    near = row.get("nearest") or {}
+    pictures = {"picture": row.get("thumbnail"), "map_picture": row.get("map"), "near_picture": near.get("thumbnail")}
+    found = {name: picture(folder, file) for name, file in pictures.items()}
+    return {"map_method": None, "nearest": None, **row, **found}
 
 
 def _excerpt(result: Result) -> dict[str, int] | None:

@@ -1,0 +1,248 @@
+"""Zhou et al. Learning Deep Features for Discriminative Localization. 2016. https://arxiv.org/abs/1512.04150: where an answer comes from.
+
+A class's score is a weighted sum of the means of maps, so it is also the mean over places of the weighted sum of the maps: the
+class-activation map, whose mean and the bias are the logit exactly. Nothing is estimated. The same holds for a map's standard deviation s,
+by an identity of ours to which the paper has no counterpart: s = mean of (x − mean)² / s, so each place contributes in proportion to its
+squared distance from the map's mean.
+
+Where the model remembers its training images' mean, maps are measured against it: what the mean image would score goes from the map into
+the bias, and orange or blue says "more or less than usual" instead of mostly showing what every image has. Maps of several stages are
+enlarged to the finest of them and added.
+
+A whole network has such a map where the mean over places of its scores, slid over the image, is its logit; this is checked, not believed.
+All others, among them AlexNet and VGG, get Grad-CAM (Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391): the last maps that have
+places, weighted by the mean gradient of the logit, negative values dropped. That is a linear approximation and is called by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from convatlas import zoo
+from convatlas.bundle.look import Look, stage_modules
+from convatlas.errors import ConvAtlasError
+from convatlas.zoo.heads.probe import ProbeNet
+
+Method = Literal["class-activation map", "Grad-CAM"]
+
+_AGREES = 1e-4  # of the largest logit: within rounding, the mean over places is the logit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What one tapped cut gives to a logit."""
+
+    cut: str
+    what: Literal["means", "deviations", "units"]  # of its maps; "units" of a hidden layer have no places
+    logit: float  # its share of the logit
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ActivationMap:
+    """Where in the network's square the score of one class comes from."""
+
+    label: str
+    method: Method
+    logit: float
+    bias: float  # with `centred` what the mean training image scores, else the classifier's own
+    centred: bool  # whether map and parts are measured against the mean training image
+    map: (
+        np.ndarray
+    )  # (h, w) float64; a class-activation map's mean plus `bias` is `logit`, Grad-CAM's is ≥ 0, in no unit
+    parts: tuple[Part, ...] = ()  # of a probe: these and the bias add up to the logit
+    share: float | None  # of the parts' sizes, how much the map accounts for, 0 to 1; None where there is no telling
+
+    def on_grid(self, side: int) -> np.ndarray:
+        """The map averaged over at most `side` × `side` places, its mean kept."""
+        size = [min(side, length) for length in self.map.shape]
+        found = F.adaptive_avg_pool2d(torch.from_numpy(self.map)[None], size)[0].numpy()
+        return found + (self.map.mean() - found.mean())
+
+
+def activation_maps(
+    seen: Look, wanted: Sequence[Sequence[str]], usual: np.ndarray | None = None
+) -> list[list[ActivationMap]]:
+    """For each image that was looked at, the maps of its `wanted` classes.
+
+    `usual` (d,) is the mean over the training images of the features that a probe reads, of a network with global pooling that of its last
+    maps' means.
+
+    Raises `ConvAtlasError` where no exact map exists and no stage of the network has more than one place.
+    """
+    names = seen.member.classes.names
+    of_one = _of_probe if isinstance(seen.member.model, ProbeNet) else _of_network
+    mean = None if usual is None else torch.from_numpy(usual).to(seen.images.device, torch.float64)
+    return [of_one(seen, i, [names.index(label) for label in labels], mean) for i, labels in enumerate(wanted)]
+
+
+def _of_probe(seen: Look, image: int, classes: Sequence[int], usual: Tensor | None) -> list[ActivationMap]:
+    model, names = seen.member.model, seen.member.classes.names
+    assert isinstance(model, ProbeNet)
+    with torch.inference_mode():
+        activations = {cut: value[image].double() for cut, value in seen.maps.items()}
+        blocks = [
+            *((cut, "means") for cut in model.config.means),
+            *((c, "deviations") for c in model.config.deviations),
+        ]
+        widths = [len(activations[cut]) for cut, _ in blocks]
+        weights = model.fc.weight.double()[list(classes)].split(widths, dim=1)
+        bias = model.fc.bias.double()[list(classes)]
+        centre = torch.zeros(sum(widths), device=bias.device, dtype=torch.float64) if usual is None else usual
+        before = [weight @ mean for weight, mean in zip(weights, centre.split(widths), strict=True)]
+        parts: list[list[Part]] = [[] for _ in classes]
+        maps: list[Tensor] = []
+        for (cut, what), weight, off in zip(blocks, weights, before, strict=True):
+            values = activations[cut]
+            if values.ndim == 1:
+                given, what = weight @ values - off, "units"
+            else:
+                placed = torch.einsum("kc,chw->khw", weight, values if what == "means" else _shares(values))
+                placed = placed - off[:, None, None]
+                given = placed.mean((1, 2))
+                maps.append(placed)
+            for row, logit in zip(parts, given.tolist(), strict=True):
+                row.append(Part(cut=cut, what=what, logit=logit))  # type: ignore[arg-type] - one of the three words
+        bias = bias + torch.stack(before).sum(0)
+    constant = bias.tolist()
+    logits = [sum(part.logit for part in row) + own for row, own in zip(parts, constant, strict=True)]
+    hidden = any(part.what == "units" for part in parts[0])
+    drawn = _grad_cam(model, seen.images[image : image + 1], classes) if hidden else _added(maps).cpu().numpy()
+    return [
+        ActivationMap(
+            label=names[index],
+            method="Grad-CAM" if hidden else "class-activation map",
+            logit=logit,
+            bias=own,
+            centred=usual is not None,
+            map=map_,
+            parts=tuple(row),
+            share=_size(row, "units") / max(_size(row), 1e-12) if hidden else 1.0,
+        )
+        for index, logit, own, map_, row in zip(classes, logits, constant, drawn, parts, strict=True)
+    ]
+
+
+def _of_network(seen: Look, image: int, classes: Sequence[int], usual: Tensor | None) -> list[ActivationMap]:
+    model, names, index = seen.member.model, seen.member.classes.names, list(classes)
+    assert isinstance(model, zoo.ConvNet)
+    with torch.inference_mode():
+        state = _one(seen.state, image)
+        logits = model.head(state)[0].double()
+        try:
+            sliding = seen.member.sliding.get_submodule("head")
+            scores = sliding(state)[0].double()
+        except ConvAtlasError:  # a classifier that has no such form
+            scores = logits[:, None, None]
+        off = float((scores.mean((1, 2)) - logits).abs().max() / logits.abs().max().clamp_min(1e-12))
+    exact = scores[0].numel() > 1 and off <= _AGREES
+    bias = torch.zeros(len(index), dtype=torch.float64)
+    if exact:
+        last = model.get_submodule(model.classifiers[0])
+        if isinstance(last, nn.Linear) and last.bias is not None:  # NiN's bias is inside a rectifier: part of the map
+            bias = last.bias.detach().double().cpu()[index]
+        if isinstance(last, nn.Linear) and usual is not None:
+            bias = bias + (last.weight.detach().double()[index] @ usual).cpu()
+        drawn = scores[index].cpu().numpy() - bias[:, None, None].numpy()
+    else:
+        drawn = _grad_cam(model, seen.images[image : image + 1], classes)
+    return [
+        ActivationMap(
+            label=names[i],
+            method="class-activation map" if exact else "Grad-CAM",
+            logit=float(logits[i]),
+            bias=float(own),
+            centred=exact and usual is not None,
+            map=map_,
+            share=1.0 if exact else None,
+        )
+        for i, own, map_ in zip(index, bias, drawn, strict=True)
+    ]
+
+
+def _one(state: Any, image: int) -> Any:
+    """One image of a batch of maps, or of a pair of them."""
+    return state[image : image + 1] if isinstance(state, Tensor) else tuple(_one(part, image) for part in state)
+
+
+def _shares(maps: Tensor) -> Tensor:
+    """(c, h, w) whose mean over places is each map's standard deviation: squared distances from the mean, over the deviation."""
+    centred = maps - maps.mean((1, 2), keepdim=True)
+    deviation = centred.square().mean((1, 2), keepdim=True).sqrt()
+    return torch.where(deviation > 0, centred.square() / deviation.clamp_min(1e-30), 0.0)
+
+
+def _added(maps: Sequence[Tensor]) -> Tensor:
+    """Maps (k, h, w) of several stages on the finest one's grid, summed. Where enlarging moves a mean (a rounding, or sides that are no
+    multiples), the whole map is moved back."""
+    height, width = max((map_.shape[1:] for map_ in maps), key=lambda shape: shape[0] * shape[1])
+    total = torch.zeros(len(maps[0]), height, width, dtype=torch.float64, device=maps[0].device)
+    for map_ in maps:
+        large = F.interpolate(map_[None], (height, width), mode="bilinear", align_corners=False)[0]
+        total += large + (map_.mean((1, 2)) - large.mean((1, 2)))[:, None, None]
+    return total
+
+
+def _size(parts: Sequence[Part], what: str | None = None) -> float:
+    return sum(abs(part.logit) for part in parts if what in (None, part.what))
+
+
+def _grad_cam(model: nn.Module, x: Tensor, classes: Sequence[int]) -> np.ndarray:
+    """(k, h, w) of these classes on the last stage that has more than one place."""
+    module = _last_with_places(model, x)
+    kept: list[Tensor] = []
+
+    def cut_here(_: nn.Module, __: Any, output: Any) -> Any:
+        maps = zoo.feature(output).detach().requires_grad_()
+        kept.append(maps)
+        return maps if isinstance(output, Tensor) else (*output[:-1], maps)
+
+    hook = module.register_forward_hook(cut_here)
+    with torch.enable_grad():
+        try:
+            logits = functional_call(model, _differentiable(model), (x.clone(),))[0]
+        finally:
+            hook.remove()
+        drawn = []
+        for index in classes:
+            (gradient,) = torch.autograd.grad(logits[index], kept[0], retain_graph=True)
+            weight = gradient[0].double().mean((1, 2), keepdim=True)
+            drawn.append((weight * kept[0][0].detach().double()).sum(0).clamp_min(0))
+    return torch.stack(drawn).cpu().numpy()
+
+
+def _last_with_places(model: nn.Module, x: Tensor) -> nn.Module:
+    """The last stage of the network, or of the part of it that a probe keeps, whose maps have more than one place."""
+    shapes: dict[nn.Module, torch.Size] = {}
+
+    def note(module: nn.Module, _: Any, output: Any) -> None:
+        shapes[module] = zoo.feature(output).shape
+
+    stages = [*stage_modules(model).values()]
+    hooks = [module.register_forward_hook(note) for module in stages]
+    try:
+        with torch.inference_mode():
+            model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for module in reversed(stages):
+        if module in shapes and shapes[module][2:].numel() > 1:
+            return module
+    raise ConvAtlasError(
+        "no stage of this network has maps of more than one place, so nothing can be said of where.",
+        remedy="Take a network for larger images.",
+    )
+
+
+def _differentiable(model: nn.Module) -> dict[str, Tensor]:
+    """The model's parameters as gradients can pass through: none asks for its own, and those made in inference mode are copied."""
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    return {name: t.detach().clone() if t.is_inference() else t.detach() for name, t in tensors.items()}
