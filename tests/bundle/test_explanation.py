@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convatlas import catalogue
 from convatlas.bundle.activation_maps import activation_maps
 from convatlas.bundle.classifier import Classifier
 from convatlas.bundle.load import load
@@ -111,6 +112,20 @@ def test_other_networks_get_grad_cam_by_name(tmp_path: Path, network: str) -> No
     assert [map_.logit for map_ in found] == pytest.approx(logits(classifier, shown)[0], abs=1e-4)
     assert any(map_.map.max() > 0 for map_ in found)
     assert all(parameter.grad is None for parameter in classifier.members[0].model.parameters())
+
+
+def test_a_probe_on_hidden_units_gets_grad_cam_and_says_how_much_it_covers(tmp_path: Path) -> None:
+    units, maps = catalogue.find("lenet5_modern").shapes[-1][0], catalogue.find("lenet5_modern").shapes[0][0]
+    probe = ProbeConfig(means=("head.f6",), deviations=("stage1",), features=units + maps)
+    classifier = load(write_model(tmp_path / "model", name="lenet5_modern", probe=probe, **GREY))
+    shown = pixels(classifier, 1)
+    (found,) = activation_maps(look(classifier.members[0], shown), [CLASSES])
+    for map_, logit in zip(found, logits(classifier, shown)[0], strict=True):
+        hidden, early = (part.logit for part in map_.parts)
+        assert map_.method == "Grad-CAM" and (map_.map >= 0).all()
+        assert [part.what for part in map_.parts] == ["units", "deviations"]
+        assert map_.share == pytest.approx(abs(hidden) / (abs(hidden) + abs(early)))
+        assert hidden + early + map_.bias == pytest.approx(logit, abs=1e-4)
 
 
 def test_a_map_points_at_what_makes_the_score(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import itertools
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,8 +31,8 @@ def write(root: Path, sizes: list[tuple[int, int]]) -> Path:
 
 
 @given(SIDES, SIDES, st.sampled_from(["crop", "pad", "squash"]))
-def test_the_square_lies_in_the_middle_and_kept_is_its_share(width: int, height: int, fit: str) -> None:
-    p = replace(OWN, fit=fit)  # type: ignore[arg-type] - one of the three
+def test_the_square_lies_in_the_middle_and_kept_is_its_share(width: int, height: int, fit: Any) -> None:
+    p = replace(OWN, fit=fit)
     left, top, right, bottom = seen(p, width, height)
     assert (left + right, top + bottom) == pytest.approx((width, height))
     share = kept(p, width, height)
@@ -44,12 +45,12 @@ def test_the_square_lies_in_the_middle_and_kept_is_its_share(width: int, height:
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
 @pytest.mark.parametrize("size", [(320, 200), (200, 320), (240, 240)])
-def test_the_square_is_what_the_pixels_come_from(fit: str, size: tuple[int, int]) -> None:
+def test_the_square_is_what_the_pixels_come_from(fit: Any, size: tuple[int, int]) -> None:
     """Pixels whose colours say where they lie: the corners of what the network gets are those of `seen`."""
     width, height = size
     y, x = np.mgrid[:height, :width]
     image = Image.fromarray(np.stack([255 * x / width, 255 * y / height, 0 * x], axis=-1).astype(np.uint8))
-    p = replace(OWN, fit=fit, background=(0, 0, 0))  # type: ignore[arg-type] - one of the three
+    p = replace(OWN, fit=fit, background=(0, 0, 0))
     shown = p.pixels(image).astype(float)
     left, top, right, bottom = seen(p, width, height)
     for row in (8, 14, 20):
@@ -82,10 +83,10 @@ def test_what_is_asked_for_is_done(tmp_path: Path, asked: str) -> None:
     ],
 )
 def test_auto_leaves_the_weights_way_only_for_very_long_images(
-    tmp_path: Path, sizes: list[tuple[int, int]], own: str, expected: str
+    tmp_path: Path, sizes: list[tuple[int, int]], own: Any, expected: str
 ) -> None:
     assert LONG == 2.25
-    framing = choose("auto", replace(OWN, fit=own), scan(write(tmp_path, sizes)))  # type: ignore[arg-type] - one of the three
+    framing = choose("auto", replace(OWN, fit=own), scan(write(tmp_path, sizes)))
     assert framing.fit == expected
     assert framing.told == (expected != own)
 

@@ -234,7 +234,8 @@ def test_mistakes_can_be_looked_at(mixed_up: Path, backbone: Path, tmp_path: Pat
     assert len({row["path"] for row in rows}) == len({row["thumbnail"] for row in rows}) == 24
     assert result.accuracy == pytest.approx(1 - wrong / matrix.sum())
     bare = fit(mixed_up, weights=backbone, out=tmp_path / "bare", report=False)  # pictures are for the report
-    assert [{**row, "thumbnail": None} for row in rows] == bare.json["mistakes"]
+    drawn = dict.fromkeys(("thumbnail", "map", "map_method", "nearest"))
+    assert [{**row, **drawn} for row in rows] == bare.json["mistakes"]
     assert not (bare.bundle / "assets").exists()
 
 

@@ -62,7 +62,7 @@ class ActivationMap:
 
     def on_grid(self, side: int) -> np.ndarray:
         """The map averaged over at most `side` × `side` places, its mean kept."""
-        size = [min(side, length) for length in self.map.shape]
+        size = (min(side, self.map.shape[0]), min(side, self.map.shape[1]))
         found = F.adaptive_avg_pool2d(torch.from_numpy(self.map)[None], size)[0].numpy()
         return found + (self.map.mean() - found.mean())
 

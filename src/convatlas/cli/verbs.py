@@ -238,7 +238,7 @@ def predict_explained(
         )
     with progress_bars() as progress:
         found = explain(
-            folder, images, out=out, top=min(top, 5), data=trained_on, device=device.value, progress=progress
+            folder, images, out=out, top=min(top, 3), data=trained_on, device=device.value, progress=progress
         )
     if json:
         put_json(found.json)

@@ -6,7 +6,7 @@ from convatlas.data.decode import DECODER, MAX_PIXELS, Box, decode, decode_part
 from convatlas.data.diagnose import diagnose
 from convatlas.data.examine import Examined, examine
 from convatlas.data.facts import DecodeError, Facts
-from convatlas.data.framing import FitMode, Framing, choose, histogram, kept, seen
+from convatlas.data.framing import Framing, choose, histogram, kept, seen
 from convatlas.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from convatlas.data.problems import Problem, worst_first
 from convatlas.data.records import Record
@@ -26,7 +26,6 @@ __all__ = [
     "DecodeError",
     "Examined",
     "Facts",
-    "FitMode",
     "Framing",
     "Preprocessing",
     "Problem",

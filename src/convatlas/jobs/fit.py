@@ -28,7 +28,6 @@ from convatlas.data import (
     ClassMap,
     Dataset,
     Examined,
-    FitMode,
     Problem,
     Record,
     choose,
@@ -38,6 +37,7 @@ from convatlas.data import (
     units,
     worst_first,
 )
+from convatlas.data.framing import FitMode
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.gallery import explain_rows, right_answers
 from convatlas.jobs.images import Pass, Progress, extract_features, fingerprint, resolve_device, silent

@@ -9,6 +9,7 @@ stands beside each map which no layout can flatter: how often an image's nearest
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +25,9 @@ def layouts(features: Mapping[str, np.ndarray], *, seed: int = 0) -> Iterator[tu
         found = (
             turned[:, :2] if len(values) <= _FEW else _tsne(turned, turned[:, :2] if before is None else before, seed)
         )
-        before = found - (found.max(axis=0) + found.min(axis=0)) / 2
-        largest = float(np.abs(before).max())
-        before = before / largest if largest > 0 else before
-        yield stage, before
+        found = found - (found.max(axis=0) + found.min(axis=0)) / 2
+        found = before = found / (float(np.abs(found).max()) or 1.0)
+        yield stage, found
 
 
 def principal(features: np.ndarray, axes: int) -> np.ndarray:
@@ -53,7 +53,6 @@ def _tsne(features: np.ndarray, start: np.ndarray, seed: int) -> np.ndarray:
 
     spread = float(start[:, 0].std()) or 1.0
     perplexity = min(30.0, (len(features) - 1) / 3)
-    model = TSNE(
-        init=(1e-2 * start / spread).astype(np.float32), perplexity=perplexity, random_state=seed, max_iter=500
-    )
+    begin: Any = (1e-2 * start / spread).astype(np.float32)  # scikit-learn has only a word annotated here
+    model = TSNE(init=begin, perplexity=perplexity, random_state=seed, max_iter=500)
     return np.asarray(model.fit_transform(features.astype(np.float32)), np.float64)

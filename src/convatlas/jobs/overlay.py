@@ -38,7 +38,7 @@ def overlay(
     shown.paste(255, (max(left, 0), max(top, 0), min(right, size[0]), min(bottom, size[1])))
     values = np.asarray(heat, np.float32)[..., None]
     opacity = _STRONGEST * np.abs(values).clip(0, 1) ** 0.8
-    colour = np.where(values > 0, np.float32(_FOR), np.float32(_AGAINST))
+    colour = np.where(values > 0, np.array(_FOR, np.float32), np.array(_AGAINST, np.float32))
     mixed = calm * (1 - opacity) + colour * opacity
     mixed *= np.where(np.asarray(shown)[..., None] > 0, 1.0, _UNSEEN)
     return jpeg(Image.fromarray(mixed.clip(0, 255).astype(np.uint8)))

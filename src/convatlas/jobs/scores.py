@@ -90,7 +90,10 @@ def mistakes(
                 "predicted": classes[predicted[i]],
                 "probability": float(confidence[i]),
                 "truth_probability": float(probabilities[i, truth[i]]),
-                "thumbnail": None,
+                "thumbnail": None,  # this and what follows is for a report
+                "map": None,
+                "map_method": None,
+                "nearest": None,
             },
         )
         for i in worst

@@ -54,7 +54,7 @@ def _bars(answer: dict[str, Any]) -> list[dict[str, Any]]:
     largest = max((abs(part["logit"]) for part in parts), default=0) or 1
     return [
         {
-            "name": part["cut"] + {"means": "", "deviations": ", deviations", "units": ", hidden units"}[part["what"]],
+            "name": part["cut"] + {"means": "", "deviations": " σ", "units": " units"}[part["what"]],
             "logit": part["logit"],
             "left": 50 + min(0.0, 50 * part["logit"] / largest),
             "width": 50 * abs(part["logit"]) / largest,
