@@ -6,7 +6,7 @@ import pytest
 
 from convatlas import catalogue
 from convatlas.errors import ConvAtlasError
-from convatlas.transfer.plans import Plan, parse_plan, plans_for
+from convatlas.transfer.plans import Plan, parse_budget, parse_plan, plans_for
 
 NETWORKS = [network for network in catalogue.networks().values() if len(network.stages) > 1]
 
@@ -48,3 +48,16 @@ def test_plans_are_put_into_words() -> None:
     assert Plan(kind="tune", at=("stage4",)).words == "fine-tuning from stage4 on"
     assert Plan(kind="tune", at=("all",)).words == "fine-tuning of the whole network"
     assert Plan(kind="probe", at=("stage1", "stage2")).words == "linear probe on stage1 + stage2"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("600", 600), ("1.5h", 5400), ("2m30s", 150)]
+)
+def test_times_are_read(text: str, seconds: float) -> None:
+    assert parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "m", "-5m", "10 minutes", "1.2.3s", "5x"])
+def test_what_is_no_time_is_named(text: str) -> None:
+    with pytest.raises(ConvAtlasError, match="is not a time"):
+        parse_budget(text)

@@ -126,6 +126,20 @@ def fit(
     class_weights: Annotated[
         ClassWeights, typer.Option("--class-weights", help="balanced: rare classes count as much as others.")
     ] = ClassWeights.none,
+    plan: Annotated[
+        str,
+        typer.Option(
+            "--plan",
+            metavar="PLAN",
+            help="auto, probe, probe:STAGE, probe:STAGE+STAGE, tune:STAGE, tune:all or scratch.",
+        ),
+    ] = "auto",
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", metavar="TIME", help="For --plan auto: time to try fine-tuning in, as 10m; else it only probes."
+        ),
+    ] = None,
     resize_mode: Annotated[
         ResizeMode,
         typer.Option(
@@ -148,6 +162,8 @@ def fit(
             weights=weights,
             out=out,
             class_weights="balanced" if class_weights is ClassWeights.balanced else None,
+            plan=plan,
+            budget=budget,
             resize_mode=resize_mode.value,
             device=device.value,
             download=download,
@@ -354,12 +370,26 @@ def fit_text(result: dict[str, Any]) -> str:
                 right=(1, 2, 3),
             ),
             "",
+            *([advice_text(result["advice"]), ""] if result["advice"] else []),
             *([problems_text(errors), ""] if errors else []),
             "seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()),
             f"model:   {result['bundle']}",
             *([f"report:  {result['report']}"] if result["report"] else []),
         ]
     )
+
+
+def advice_text(advice: dict[str, Any]) -> str:
+    """The plans that were weighed: what each reached on held-out training images, what it takes, why it is not the one."""
+    rows = []
+    for row in advice["plans"]:
+        low, high = row["interval"] or (None, None)
+        reached = "–" if row["accuracy"] is None else f"{percent(row['accuracy'])} [{percent(low)}, {percent(high)}]"
+        memory = "–" if row["memory"] is None else f"{row['memory'] / 1e6:,.0f} MB"
+        mark = "* " if row["chosen"] else "  "
+        rows.append((mark + row["plan"], reached, f"{row['seconds']:,.0f} s", memory, row["note"]))
+    header = ("  plan", "held-out training images, 95 %", "to train", "memory", "")
+    return table(header, rows, right=(1, 2, 3))
 
 
 def scores_text(result: dict[str, Any]) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from convatlas import catalogue, zoo
 from convatlas.data import Dataset, Record, examine, folds
@@ -37,8 +39,14 @@ class Adapted:
 
     advice: Advice
     trained: Trained | None
+    scale: float  # of its logits: 1 / the temperature
     test: np.ndarray  # (m, K) probabilities of the test images, calibrated
     held_out: np.ndarray  # (n, K) of the training images by networks that had not seen them; NaN for images in no trial
+
+    @property
+    def judged(self) -> np.ndarray:
+        """The training images that were held out once."""
+        return np.flatnonzero(np.isfinite(self.held_out).all(axis=1))
 
 
 def adapt(
@@ -49,12 +57,13 @@ def adapt(
     source: WeightsSource,
     rungs: Mapping[str, Features],
     best: str,
-    top: np.ndarray,
+    means: Mapping[str, np.ndarray],
     num_classes: int,
     *,
     plan: Plan | None,
     budget: float | None,
     together: np.ndarray,
+    balance: Literal["none", "weights"] = "none",
     device: str = "cpu",
     seed: int = 0,
     progress: Progress = silent,
@@ -63,15 +72,24 @@ def adapt(
 
     Args:
         records: of the training images, `train` of them, then of the test images; `labels` are theirs, as class indices.
-        rungs: the training images' features by rung, of which `best` is the chosen probe's; `top` (all images, d) are those of the last
-            stage, from which heads begin.
+        rungs: the training images' features by rung, of which `best` is the chosen probe's; `means` are those of all images by cut, of
+            which the last is where heads begin.
         plan: the one to follow; None searches.
         budget: seconds for trials and the final training.
         together: (train,) what must be held out together.
+        balance: whether the loss makes classes count alike.
     """
     images = _pixels(dataset, records, labels, source, progress)
     shop = Workshop(
-        source, images, top, num_classes, weights_sha256=source.sha256(), device=device, seed=seed, progress=progress
+        source,
+        images,
+        list(means.values())[-1],
+        num_classes,
+        weights_sha256=source.sha256(),
+        balance=balance,
+        device=device,
+        seed=seed,
+        progress=progress,
     )
     fold_of = folds(labels[:train], together, k=FOLDS, seed=seed)
     count = int(fold_of.max()) + 1
@@ -100,13 +118,18 @@ def adapt(
         advice = follow(plan, truth, trials, seconds=pace, memory=_memory(source, [plan], num_classes).get(plan))
     held_out = np.full((train, num_classes), np.nan)
     if not advice.chosen.trains:
-        return Adapted(advice=advice, trained=None, test=np.empty((0, num_classes)), held_out=held_out)
+        nothing = np.empty((0, num_classes))
+        return Adapted(advice=advice, trained=None, scale=advice.scale, test=nothing, held_out=held_out)
     done = {trial.fold for trial in advice.trials}
     more = [run(advice.chosen, fold) for fold in range(count) if every_fold and fold not in done]
-    for trial in [*advice.trials, *more]:
-        held_out[trial.rows] = softmax(advice.scale * trial.logits)
     trained = shop.train(advice.chosen, np.arange(train), np.arange(train, len(records)))
-    return Adapted(advice=advice, trained=trained, test=softmax(advice.scale * trained.logits), held_out=held_out)
+    classifier = trained.model.get_submodule(trained.model.classifiers[0])
+    # LeNet's distances to codes cannot be scaled by their parameters
+    scale = advice.scale if isinstance(classifier, nn.Linear | nn.Conv2d) else 1.0
+    for trial in [*advice.trials, *more]:
+        held_out[trial.rows] = softmax(scale * trial.logits)
+    test = softmax(scale * trained.logits)
+    return Adapted(advice=advice, trained=trained, scale=scale, test=test, held_out=held_out)
 
 
 def _probed(features: Features, truth: np.ndarray, num_classes: int, fold: int, rows: np.ndarray) -> Trial:

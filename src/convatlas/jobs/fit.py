@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 import convatlas
-from convatlas import cache
+from convatlas import cache, catalogue
 from convatlas.bundle.folder import ensure_replaceable, whole_folder
 from convatlas.data import (
     ClassMap,
@@ -39,13 +39,15 @@ from convatlas.data import (
 )
 from convatlas.data.framing import FitMode
 from convatlas.errors import ConvAtlasError
+from convatlas.jobs.advice import advice_json, training_json
 from convatlas.jobs.gallery import explain_rows, right_answers
 from convatlas.jobs.images import Pass, Progress, extract_features, fingerprint, resolve_device, silent
-from convatlas.jobs.result import FitResult, answer_in_words, protocol_in_words
+from convatlas.jobs.result import FitResult, answer_in_words, classifier_in_words, protocol_in_words
 from convatlas.jobs.scores import accuracy_with_interval, mistakes, scores, write_thumbnails
 from convatlas.jobs.shapes import shapes_json
 from convatlas.metrics import wilson
-from convatlas.transfer.probe import Selection, ladder, outer_folds_predictions, select
+from convatlas.transfer.plans import parse_budget, parse_plan
+from convatlas.transfer.probe import Selection, ladder, outer_folds_predictions, rungs_of, select
 from convatlas.weights.source import find_weights
 
 SCHEMA = "convatlas.fit/1"
@@ -74,6 +76,8 @@ def fit(
     weights: str | Path | None = None,
     out: str | Path | None = None,
     class_weights: Literal["balanced"] | None = None,
+    plan: str = "auto",
+    budget: str | float | None = None,
     resize_mode: FitMode = "auto",
     device: str = "auto",
     download: bool = False,
@@ -85,12 +89,17 @@ def fit(
 
     `data` is a folder (`train/class/*` and `test/class/*`, or `class/*`), a zip or tar of one, or a CSV. `backbone` and `weights` (a file,
     a folder, a tag) choose the network; without them the best weights on this disk, else the embedded backbone. `out` becomes the model
-    folder, with `fit.json` and `report.html` in it. `resize_mode` is how images that are not square become so: crop, pad, squash, or auto,
-    the weights' own unless images are very long. `seed` deals images to folds. Raises `ConvAtlasError` where the data or the weights cannot
-    be used.
+    folder, with `fit.json` and `report.html` in it.
+
+    `plan` says what is done with the network: `probe`, `probe:stage3`, `tune:stage4`, `tune:all`, `scratch` (see `transfer.plans`); or
+    `auto`, which probes and, where a `budget` is given (seconds, or `"10m"`), tries what fits into it and takes what the training images
+    show to be best. `resize_mode` is how images that are not square become so: crop, pad, squash, or auto, the weights' own unless images
+    are very long. `seed` deals images to folds. Raises `ConvAtlasError` where the data or the weights cannot be used, or the plan is none.
     """
     clock = _Clock()
     source = find_weights(weights, name=backbone, download=download, progress=progress)
+    asked = parse_plan(plan, catalogue.find(source.name).rungs)
+    allowed = parse_budget(budget) if isinstance(budget, str) else budget
     dataset = scan(data)
     _refuse_blockers(dataset.problems)
     target = Path(out).expanduser() if out is not None else _default_out(dataset)
@@ -118,27 +127,55 @@ def fit(
     progress("solve", 0, 1)
     together = units([record.group for record in train.records], train.sha256s)
     inner = _held_out_together(train.labels, together)
-    rungs = train.rungs(passed)
+    rungs = rungs_of(asked, train.rungs(passed))
     selection = select(rungs, train.labels, len(classes), class_weights=class_weights, folds=inner)
+    by_rung: dict[str, np.ndarray] = {}
     if test.records:
         judged = test
-        unseen = test.rungs(passed)
+        unseen = rungs_of(asked, test.rungs(passed))
         by_rung = {name: probe.probabilities(unseen[name]) for name, probe in selection.probes.items()}
         probabilities = by_rung[selection.name]
         outer = None
+    elif asked and asked.trains:
+        judged, probabilities, outer = train, np.empty((0, len(classes))), None
     else:
         deal = folds(train.labels, together, k=_OUTER_FOLDS, seed=seed + 1)
         outer = outer_folds_predictions(
             rungs, train.labels, len(classes), deal, class_weights=class_weights, folds=inner
         )
         kept = np.flatnonzero(np.isfinite(outer.probabilities).all(axis=1))
-        judged = _subset(train, kept)
-        by_rung, probabilities = {}, outer.probabilities[kept]
+        judged, probabilities = _subset(train, kept), outer.probabilities[kept]
     solve_seconds = time.perf_counter() - solving
     progress("solve", 1, 1)
+    adapted, adapting = None, time.perf_counter()
+    if (asked and asked.trains) or (asked is None and allowed):
+        from convatlas.jobs.adapt import adapt
+
+        adapted = adapt(
+            *(
+                dataset,
+                [*train.records, *test.records],
+                np.concatenate([train.labels, test.labels]),
+                len(train.records),
+            ),
+            *(source, rungs, selection.name, passed.store.means([*train.sha256s, *test.sha256s]), len(classes)),
+            plan=asked,
+            budget=allowed,
+            together=together,
+            balance="weights" if class_weights else "none",
+            device=resolve_device(device),
+            seed=seed,
+            progress=progress,
+        )
+    trained = adapted.trained if adapted else None
+    if adapted and trained:
+        kept = np.arange(len(test.records)) if test.records else adapted.judged
+        judged = _subset(test if test.records else train, kept)
+        probabilities, outer = adapted.test if test.records else adapted.held_out[kept], None
+    adapt_seconds = time.perf_counter() - adapting if adapted else None
 
     with whole_folder(target) as folder:
-        protocol = protocol_in_words(judged.records, selection, outer)
+        protocol = protocol_in_words(judged.records, selection, outer, adapted)
         found = scores(
             probabilities, judged.labels, classes.names, np.bincount(train.labels, minlength=len(classes)).tolist()
         )
@@ -158,17 +195,20 @@ def fit(
             },
             "shapes": shapes_json(framing, source.preprocessing, passed.examined),
             **found,
-            "temperature": 1 / selection.probe.scale,
+            "temperature": 1 / (adapted.scale if adapted and trained else selection.probe.scale),
             "protocol": protocol,
-            "headline": "outer folds" if outer else "test",
-            "accuracy_without_duplicates": _without_duplicates(train, judged, probabilities) if not outer else None,
+            "headline": "test" if test.records else "outer folds",
+            "accuracy_without_duplicates": _without_duplicates(train, judged, probabilities) if test.records else None,
             "backbone": source.name,
             "weights": {"source": source.tag, "sha256": source.sha256(), "note": " ".join(source.notes)},
-            "plan": f"linear probe on {selection.name}",
-            "stage": selection.name,
-            "strength": selection.probe.strength,
-            "choice": selection.reason,
-            "stages": _stage_rows(selection, by_rung, judged),
+            "plan": str(adapted.advice.chosen) if adapted and trained else f"probe:{selection.name}",
+            "classifier": classifier_in_words(source.name, selection, adapted),
+            "stage": None if trained else selection.name,
+            "strength": None if trained else selection.probe.strength,
+            "choice": adapted.advice.reason if adapted else selection.reason,
+            "stages": _stage_rows(selection, by_rung, test, chosen=None if trained else selection.name),
+            "advice": advice_json(adapted.advice) if adapted else None,
+            "training": training_json(trained) if trained else None,
             "images": {
                 "train": len(train.records),
                 "test": len(test.records),
@@ -194,13 +234,13 @@ def fit(
         }
         result |= answer_in_words(result, classes.names)
         from convatlas.bundle.load import load
-        from convatlas.jobs.probe_model import (
-            remembering,
-            save_probe,
-        )  # torch comes with it, and must not before the images
+        from convatlas.jobs import probe_model  # torch comes with it, and must not before the images
 
-        remember = remembering(rungs[selection.name], train.records, train.sha256s)
-        save_probe(folder, source, selection, classes.names, result, remember)
+        if adapted and trained:
+            probe_model.save_tuned(folder, source, trained.model, adapted.scale, classes.names, result)
+        else:
+            remember = probe_model.remembering(rungs[selection.name], train.records, train.sha256s)
+            probe_model.save_probe(folder, source, selection, classes.names, result, remember)
         classifier = load(folder)  # a model that could not be loaded is not handed out
         if report:
             records = [record for record, _ in wrong]
@@ -208,14 +248,14 @@ def fit(
             result["mistakes"] = explain_rows(folder, classifier, dataset, shown, "mistake")
             right = right_answers(dataset, judged.records, probabilities, judged.labels, classes.names)
             result["right"] = explain_rows(folder, classifier, dataset, right, "right")
-        result["seconds"] = clock.seconds(passed, solve_seconds)
+        result["seconds"] = clock.seconds(passed, solve_seconds, adapt_seconds)
         _write(folder, result)
         if report:
             from convatlas.report import render
 
             started = time.perf_counter()
             render(folder)
-            result["seconds"] = clock.seconds(passed, solve_seconds, time.perf_counter() - started)
+            result["seconds"] = clock.seconds(passed, solve_seconds, adapt_seconds, time.perf_counter() - started)
             _write(folder, result)
     cache.prune(limit, keep=[passed.store.path])
     return FitResult(result)
@@ -228,12 +268,15 @@ class _Clock:
         self.started = time.perf_counter()
         self.before = convatlas.startup_seconds()
 
-    def seconds(self, passed: Pass, solve: float, report: float | None = None) -> dict[str, float | None]:
+    def seconds(
+        self, passed: Pass, solve: float, adapt: float | None, report: float | None = None
+    ) -> dict[str, float | None]:
         return {
             "import": self.before + passed.import_seconds,
             "decode": passed.extraction.wait_seconds,
             "forward": passed.extraction.forward_seconds,
             "solve": solve,
+            "adapt": adapt,
             "report": report,
             "total": self.before + time.perf_counter() - self.started,
         }
@@ -296,7 +339,9 @@ def _without_duplicates(train: _Part, test: _Part, probabilities: np.ndarray) ->
     return accuracy_with_interval((probabilities.argmax(axis=1) == test.labels)[new])
 
 
-def _stage_rows(selection: Selection, by_rung: dict[str, np.ndarray], judged: _Part) -> list[dict[str, Any]]:
+def _stage_rows(
+    selection: Selection, by_rung: dict[str, np.ndarray], judged: _Part, chosen: str | None
+) -> list[dict[str, Any]]:
     rows = []
     for name, probe in selection.probes.items():
         out = np.isfinite(probe.losses)
@@ -308,9 +353,9 @@ def _stage_rows(selection: Selection, by_rung: dict[str, np.ndarray], judged: _P
             "cv_log_loss": probe.log_loss,
             "test_accuracy": None,
             "test_interval": None,
-            "chosen": name == selection.name,
+            "chosen": name == chosen,
             "strength": probe.strength,
-            "note": "chosen" if name == selection.name else "not used for the choice",
+            "note": "chosen" if name == chosen else "not used for the choice",
         }
         if name in by_rung:
             tested = accuracy_with_interval(by_rung[name].argmax(axis=1) == judged.labels)

@@ -1,8 +1,9 @@
-"""The chosen probe as a model folder."""
+"""What a fit chose as a model folder: a probe, or a network that was trained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from convatlas.bundle.neighbours import TrainingImages
 from convatlas.bundle.save import Contents, save
 from convatlas.data import Record
-from convatlas.transfer.probe import WITH_MEANS, Features, Selection
+from convatlas.transfer.probe import Features, Selection, taken
 from convatlas.weights.load import load_network
 from convatlas.weights.source import WeightsSource
 from convatlas.zoo import ConvNet, hidden_names, stage_names
@@ -36,11 +37,9 @@ def save_probe(
     probe, channels = selection.probe, source.preprocessing.channels
     model, _ = load_network(source, num_classes=len(classes), in_channels=channels)
     stages, hidden = stage_names(model), hidden_names(model)
-    cuts = stages + hidden
-    alone = selection.name in cuts
-    means, deviations = ((selection.name,), ()) if alone else (cuts[-WITH_MEANS:], stages[:-1])
+    means, deviations = taken(selection.name, stages, hidden)
     config = None
-    if selection.name != cuts[-1] or not (hidden or _averages(model)):
+    if selection.name != (stages + hidden)[-1] or not (hidden or _averages(model)):
         config = ProbeConfig(means=means, deviations=deviations, features=len(probe.weight))
         model = ProbeNet(model, config, num_classes=len(classes))
     layer = model.get_submodule(model.classifiers[0] if isinstance(model, ConvNet) else "fc")
@@ -49,19 +48,33 @@ def save_probe(
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(probe.scale * probe.weight.T))
         layer.bias.copy_(torch.from_numpy(probe.scale * probe.bias))
+    training = None if remember is None else remember(means, deviations)
+    save(folder, model, replace(_contents(source, classes, result), probe=config, training=training))
+
+
+def save_tuned(
+    folder: Path, source: WeightsSource, model: ConvNet, scale: float, classes: tuple[str, ...], result: dict[str, Any]
+) -> None:
+    """Fills `folder` with a network that was trained; the temperature, 1 / `scale`, goes into its classifier."""
+    layer = model.get_submodule(model.classifiers[0])
+    with torch.no_grad():
+        for values in layer.parameters():  # logits are linear in these, and nothing after them but means and ReLUs
+            values.mul_(scale)
+    save(folder, model, _contents(source, classes, result))
+
+
+def _contents(source: WeightsSource, classes: tuple[str, ...], result: dict[str, Any]) -> Contents:
     about = {key: result[key] for key in ("accuracy", "accuracy_interval", "balanced_accuracy", "protocol", "version")}
     about["data"] = {key: result["data"][key] for key in ("layout", "fingerprint")}  # no path: the folder may travel
     about["weights"] = {"source": Path(source.tag).name, "sha256": result["weights"]["sha256"]}
-    contents = Contents(
+    about["plan"] = result["plan"]
+    return Contents(
         name=source.name,
         config=source.config,
-        probe=config,
         classes=classes,
         preprocessing=source.preprocessing,
         about=about,
-        training=None if remember is None else remember(means, deviations),
     )
-    save(folder, model, contents)
 
 
 def remembering(features: Features, records: Sequence[Record], sha256s: Sequence[str]) -> Remember:

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convatlas.data import Record
 from convatlas.transfer.probe import OuterFolds, Selection
+
+if TYPE_CHECKING:
+    from convatlas.jobs.adapt import Adapted
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,14 @@ class FitResult(Judged):
     """What `fit` found; `json` is the content of `fit.json`."""
 
     @property
-    def stage(self) -> str:
+    def stage(self) -> str | None:
+        """The stage with the probe; None where the network was trained."""
         return self.json["stage"]
+
+    @property
+    def plan(self) -> str:
+        """What was done, as `--plan` takes it."""
+        return self.json["plan"]
 
     @property
     def bundle(self) -> Path:
@@ -63,9 +72,18 @@ class FitResult(Judged):
         return f"<p>{escape(self.json['answer'])}</p><table><tr><th>stage</th><th>cross-validated accuracy</th></tr>{rows}</table>"
 
 
-def protocol_in_words(judged: Sequence[Record], selection: Selection, outer: OuterFolds | None) -> str:
+def protocol_in_words(
+    judged: Sequence[Record], selection: Selection, outer: OuterFolds | None, adapted: Adapted | None = None
+) -> str:
     """On what the headline was measured, and on what the choices rest."""
     count = len(judged)
+    if adapted and adapted.trained:
+        searched = len(adapted.advice.verdicts) > 1
+        chosen = "plan chosen by trials on folds of the training images" if searched else "the plan was given"
+        if judged[0].split in ("test", "val"):
+            return f"{judged[0].split} split of {count} images, read once after every choice; {chosen}"
+        flatters = "; the plan was chosen by these too, so it flatters a little" if searched else ""
+        return f"folds of {count} images, each judged by a network trained on the others, duplicates and groups on one side{flatters}"
     if outer is not None:
         return (
             f"{len(outer.chosen)} outer folds of {count} images, stratified, duplicates and groups on one side; in each the stage and the "
@@ -78,6 +96,19 @@ def protocol_in_words(judged: Sequence[Record], selection: Selection, outer: Out
     )
 
 
+def classifier_in_words(network: str, selection: Selection, adapted: Adapted | None) -> str:
+    """The classifier, as the subject of a sentence."""
+    if adapted is None or not adapted.trained:
+        return f"A linear classifier on {selection.name} of {network}"
+    match adapted.advice.chosen.kind, adapted.advice.chosen.at:
+        case "scratch", _:
+            return f"{network}, trained from scratch,"
+        case _, ("all",):
+            return f"{network}, fine-tuned as a whole,"
+        case _, at:
+            return f"{network}, fine-tuned from {at[0]} on,"
+
+
 def answer_in_words(result: dict[str, Any], classes: Sequence[str]) -> dict[str, str]:
     """The question and the answer in plain words."""
     low, high = (percent(bound) for bound in result["accuracy_interval"])
@@ -85,7 +116,7 @@ def answer_in_words(result: dict[str, Any], classes: Sequence[str]) -> dict[str,
     counts = [row["test"] for row in result["classes"]]
     seen = "it never saw" if result["headline"] == "test" else "held out in turn"
     parts = [
-        f"A linear classifier on {result['stage']} of {result['backbone']} names the right class for {percent(result['accuracy'])} of "
+        f"{result['classifier']} names the right class for {percent(result['accuracy'])} of "
         f"{sum(counts):,} images {seen} (95 % interval {low} to {high}; always answering the commonest class would give "
         f"{percent(max(counts) / sum(counts))}).",
         result["choice"][0].upper() + result["choice"][1:],

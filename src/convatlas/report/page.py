@@ -42,6 +42,7 @@ _PHASES = {
     "decode": "reading, checking and decoding the images",
     "forward": "running them through the network, every stage at once",
     "solve": "fitting and cross-validating a classifier on each stage",
+    "adapt": "trying and training plans that train",
     "report": "writing this page",
     "other": "everything else: listing files, saving, verifying",
 }
@@ -194,7 +195,7 @@ def _details(result: Result) -> list[tuple[str, str]]:
     chosen = [
         ("Network", result["backbone"]),
         ("Plan", result["plan"]),
-        ("Regularisation strength", words.significant(result["strength"])),
+        ("Regularisation strength", words.significant(result["strength"]) if words.known(result["strength"]) else ""),
         ("Weights", weights["source"]),
         ("SHA-256 of the weights", weights["sha256"]),
         ("Note on the weights", weights["note"]),

@@ -23,6 +23,7 @@ PALETTE: dict[str, tuple[str, str]] = {
     "decode": ("#56b4e9", "#56b4ea"),
     "forward": ("#0072b2", "#2b8fd0"),
     "solve": ("#d98f00", "#e6a422"),
+    "adapt": ("#d55e01", "#e8702a"),
     "report": ("#b85f93", "#d187b1"),
     "other": ("#cfd4da", "#4a525e"),
     # what networks are built of

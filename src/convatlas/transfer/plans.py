@@ -12,6 +12,7 @@ Pre-training. 2018. https://arxiv.org/abs/1811.08883.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -78,6 +79,17 @@ def parse_plan(text: str, stages: Sequence[str]) -> Plan | None:
         f"unknown plan {text!r}.",
         remedy=f"Give {AUTO}, probe, probe:{stages[-1]}, tune:{stages[-1]}, tune:{ALL} or scratch.",
     )
+
+
+def parse_budget(text: str) -> float:
+    """Seconds of a time such as `90s`, `10m`, `1h30m` or `600`. Raises `ConvAtlasError` for anything else."""
+    found = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text.strip())
+    try:
+        if not found or not any(found.groups()):
+            raise ValueError(text)
+        return sum(float(number or 0) * unit for number, unit in zip(found.groups(), (3600, 60, 1), strict=True))
+    except ValueError as error:
+        raise ConvAtlasError(f"{text!r} is not a time.", remedy="Write it as 90s, 10m or 1h30m.") from error
 
 
 def plans_for(stages: Sequence[str]) -> tuple[Plan, ...]:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from convatlas.errors import ConvAtlasError
 from convatlas.metrics import fit_temperature, softmax
+from convatlas.transfer.plans import TOGETHER, Plan
 from convatlas.transfer.ridge import ROWS, Array, Index, Ridge
 
 Features = np.ndarray | Sequence[np.ndarray]  # (n, d), or several such blocks side by side
@@ -168,7 +169,21 @@ def ladder(means: Mapping[str, np.ndarray], deviations: Mapping[str, np.ndarray]
     """
     rungs = {stage: (values,) for stage, values in means.items()}
     together = (*list(means.values())[-WITH_MEANS:], *deviations.values())
-    return rungs | {"all stages": together} if len(means) > 1 else rungs
+    return rungs | {TOGETHER: together} if len(means) > 1 else rungs
+
+
+def rungs_of(plan: Plan | None, rungs: Mapping[str, tuple[np.ndarray, ...]]) -> dict[str, tuple[np.ndarray, ...]]:
+    """Those of the ladder's rungs that a plan leaves to choose from: the one it names, stages side by side, or all."""
+    if plan is None or plan.kind != "probe" or not plan.at:
+        return dict(rungs)
+    return {"+".join(plan.at): tuple(block for name in plan.at for block in rungs[name])}
+
+
+def taken(rung: str, stages: Sequence[str], hidden: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The cuts whose means, and those whose deviations, a rung of `ladder` or `rungs_of` stands for."""
+    if rung == TOGETHER:
+        return (*stages, *hidden)[-WITH_MEANS:], tuple(stages[:-1])
+    return tuple(rung.split("+")), ()
 
 
 def select(

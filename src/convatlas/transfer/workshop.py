@@ -6,14 +6,14 @@ The maps before a cut are the same whatever is trained on them, so they are made
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 
 from convatlas import zoo
-from convatlas.metrics import fit_temperature, softmax
 from convatlas.train.images import Images, Part
 from convatlas.transfer.finetune import Finetune, Tuning, begin_as_probe, tuning
 from convatlas.transfer.plans import Plan
@@ -64,16 +64,16 @@ class Workshop:
         weights_sha256: str,
         device: str = "cpu",
         seed: int = 0,
-        changes: Mapping[str, Callable[[Tuning], Tuning]] | None = None,
+        balance: Literal["none", "weights"] = "none",
         progress: Progress = lambda what, done, total: None,
         say: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`images` as `source` prepares them; `top` (n, d) are their features on the last rung, from which a head begins. `changes`
-        alter the settings of plans of a kind."""
+        """`images` as `source` prepares them; `top` (n, d) are their features on the last rung, from which a head begins. `balance` makes
+        classes count alike in the loss, and in the probe that a head begins as."""
         self.source, self.images, self.num_classes = source, images, num_classes
         self._top, self._labels = top, images.labels.numpy()
         self._weights, self._device, self._seed = weights_sha256, device, seed
-        self._changes = changes or {}
+        self._balance: Literal["none", "weights"] = balance
         self._progress, self._say = progress, say
         self._shown: dict[tuple[str | None, int], Images] = {}  # by cut and views
 
@@ -81,8 +81,7 @@ class Workshop:
         """How a plan is trained on so many images."""
         p = self.source.preprocessing
         found = tuning(plan, images, p.size, p.mean, p.std, seed=self._seed)
-        change = self._changes.get(plan.kind)
-        return change(found) if change else found
+        return replace(found, config=replace(found.config, balance=self._balance))
 
     def train(self, plan: Plan, rows: Index, others: Index) -> Trained:
         """Trains on `rows` of the images; the logits are those of `others`."""
@@ -103,8 +102,8 @@ class Workshop:
 
     def pace(self, plan: Plan, images: int) -> Pace:
         """Timed on a few images: two steps, of which the faster counts, since the first is also the one that sets things up."""
-        rows = np.arange(min(TIMED, len(self.images)))
-        fine = self._begun(plan, rows)
+        rows = np.linspace(0, len(self.images) - 1, min(TIMED, len(self.images))).astype(np.int64)  # of all classes
+        fine = self._begun(plan, np.arange(len(self.images)))
         few = Part(self.images, torch.from_numpy(rows))
         config = replace(fine.tuning.config, epochs=2, batch_size=len(rows))
         timed = Finetune(
@@ -125,7 +124,9 @@ class Workshop:
                 model = zoo.build(source.name, num_classes=self.num_classes, in_channels=channels, config=config)
             else:
                 model, _ = load_network(source, num_classes=self.num_classes, in_channels=channels)
-                begin_as_probe(model, fit_probe(self._top, self._labels, self.num_classes, rows=rows))
+                weights = "balanced" if self._balance == "weights" else None
+                probe = fit_probe(self._top, self._labels, self.num_classes, class_weights=weights, rows=rows)
+                begin_as_probe(model, probe)
         return Finetune(
             model,
             self.settings(plan, len(rows)),
@@ -141,9 +142,3 @@ class Workshop:
         if place not in self._shown:
             self._shown[place] = fine.shown(self.images, training=training)
         return self._shown[place]
-
-
-def calibrated(logits: Array, labels: Sequence[int] | np.ndarray) -> tuple[Array, float]:
-    """Probabilities (n, K) of held-out logits with the one scale that suits them best, and that scale."""
-    scale = fit_temperature(logits, labels)
-    return softmax(scale * logits), scale

@@ -1,0 +1,109 @@
+"""Plans of a fit: what is named is done, what is handed out is what was judged, and a search stays on the training images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import convatlas
+from convatlas.errors import ConvAtlasError
+from convatlas.jobs.fit import fit
+from convatlas.transfer import finetune
+from tiny import write_photos
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two epochs suffice here."""
+    monkeypatch.setattr(finetune, "STEPS", 4)
+    monkeypatch.setattr(finetune, "LEAST_EPOCHS", 2)
+    monkeypatch.setattr(finetune, "SCRATCH", 1)
+
+
+def predicted(folder: Path, photos: Path) -> list[str | None]:
+    files = sorted(photos.glob("test/*/*.png"))
+    return [row.label for row in convatlas.load(folder).predict(files)]
+
+
+@pytest.mark.parametrize(
+    "plan", ["probe:stage2", "probe:stage1+stage3", "probe:all", "tune:stage3", "tune:stage2.1", "scratch"]
+)
+def test_what_is_named_is_done_and_the_model_says_what_was_judged(
+    photos: Path, backbone: Path, tmp_path: Path, plan: str
+) -> None:
+    result = fit(photos, weights=backbone, out=tmp_path / "model", plan=plan, class_weights="balanced", report=False)
+    matrix = np.array(result.json["confusion"]["matrix"])
+    said, classes = predicted(result.bundle, photos), result.json["confusion"]["classes"]
+    assert [said.count(name) for name in classes] == matrix.sum(axis=0).tolist()
+    trains = not plan.startswith("probe")
+    assert (result.json["training"] is not None) == trains
+    assert result.plan == ("probe:all stages" if plan == "probe:all" else plan)
+    assert (result.stage is None) == trains
+    assert result.json["headline"] == "test"
+
+
+def test_tuning_is_in_the_report_and_in_words(photos: Path, backbone: Path, tmp_path: Path) -> None:
+    result = fit(photos, weights=backbone, out=tmp_path / "model", plan="tune:stage3")
+    assert "fine-tuned from stage3 on, names the right class" in result.json["answer"]
+    assert result.json["training"]["audited"] > 50
+    assert result.json["seconds"]["adapt"] > 0
+    assert result.report is not None
+    page = result.report.read_text()
+    assert "How deep to train" in page
+    assert "fine-tuning from stage3 on" in page
+
+
+def test_a_search_weighs_every_plan_and_hands_out_its_choice(photos: Path, backbone: Path, tmp_path: Path) -> None:
+    result = fit(photos, weights=backbone, out=tmp_path / "model", budget="5m", report=False)
+    advice = result.json["advice"]
+    plans = {row["plan"]: row for row in advice["plans"]}
+    assert [plan.split(":")[0] for plan in plans] == ["probe", "tune", "tune", "tune", "scratch"]
+    assert [row["plan"] for row in plans.values() if row["chosen"]] == [advice["chosen"]]
+    assert result.plan == advice["chosen"]
+    for row in plans.values():
+        assert (row["accuracy"] is None) == row["note"].startswith("not tried")
+        assert row["seconds"] >= 0
+    assert advice["budget"] == 300.0
+    assert (result.json["training"] is None) == result.plan.startswith("probe")
+
+
+def test_without_a_budget_nothing_is_trained(photos: Path, backbone: Path, tmp_path: Path) -> None:
+    result = fit(photos, weights=backbone, out=tmp_path / "model", report=False)
+    assert result.json["advice"] is None
+    assert result.json["training"] is None
+    assert result.plan.startswith("probe:")
+
+
+def test_no_time_is_no_trial(photos: Path, backbone: Path, tmp_path: Path) -> None:
+    result = fit(photos, weights=backbone, out=tmp_path / "model", budget="0.001s", report=False)
+    assert result.json["advice"]["spent"] == 0
+    assert result.plan.startswith("probe:")
+
+
+def test_without_a_test_part_every_image_is_judged_by_a_network_that_had_not_seen_it(
+    backbone: Path, tmp_path: Path
+) -> None:
+    write_photos(tmp_path / "photos", 0, 8)
+    result = fit(tmp_path / "photos", weights=backbone, out=tmp_path / "model", plan="tune:stage3", report=False)
+    assert result.json["headline"] == "outer folds"
+    assert sum(map(sum, result.json["confusion"]["matrix"])) == 24
+    assert "each judged by a network trained on the others" in result.json["protocol"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"plan": "tune:stage9"}, "no stage 'stage9'"),
+        ({"plan": "tune:stage3.99"}, "no stage or block 'stage3.99'"),
+        ({"plan": "everything"}, "unknown plan 'everything'"),
+        ({"budget": "soon"}, "'soon' is not a time"),
+    ],
+)
+def test_what_is_no_plan_and_no_time_is_named(
+    photos: Path, backbone: Path, tmp_path: Path, arguments: dict[str, str], told: str
+) -> None:
+    with pytest.raises(ConvAtlasError, match=told):
+        fit(photos, weights=backbone, out=tmp_path / "model", **arguments, report=False)  # pyright: ignore[reportArgumentType] - parametrised
+    assert not (tmp_path / "model").exists()
