@@ -101,7 +101,7 @@ def test_the_ladder_has_every_stage_and_one_choice(result: dict[str, Any]) -> No
     assert tuple(rows) == RUNGS
     (chosen,) = [row for row in rows.values() if row["chosen"]]
     assert (chosen["name"], chosen["strength"]) == (result["stage"], result["strength"])
-    assert result["plan"] == f"linear probe on {result['stage']}"
+    assert result["plan"] == f"probe:{result['stage']}"
     assert (chosen["test_accuracy"], chosen["test_interval"]) == (result["accuracy"], result["accuracy_interval"])
     assert {name for name, row in rows.items() if row["note"] == "not used for the choice"} == {*RUNGS} - {
         result["stage"]
@@ -117,7 +117,7 @@ def test_the_ladder_has_every_stage_and_one_choice(result: dict[str, Any]) -> No
 
 def test_time_and_work_are_accounted_for(result: dict[str, Any]) -> None:
     seconds = result["seconds"]
-    assert set(seconds) == {"import", "decode", "forward", "solve", "report", "total"}
+    assert set(seconds) == {"import", "decode", "forward", "solve", "adapt", "report", "total"}
     assert seconds["report"] is None
     parts = [seconds[name] for name in ("import", "decode", "forward", "solve")]
     assert all(part >= 0 for part in parts)
