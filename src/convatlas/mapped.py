@@ -24,6 +24,10 @@ from convatlas.errors import ConvAtlasError
 _CHECKSUM = 16  # bytes a row
 
 
+class Unmappable(ConvAtlasError):
+    """What cannot be kept in a mapped file, for its kind or for its size."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """What is kept: rows of one shape and type, and how they are described."""
@@ -53,7 +57,7 @@ def mapped(
     """The rows (count, *shape), read only, all of them sound, and what was said of them when they were made.
 
     `make` gives them in order where they are not there yet, and may put what should be said into the dictionary that it is given, as JSON
-    has it. `say` is told of a damaged file. Raises `ConvAtlasError` where they do not fit into the cache or onto the disk.
+    has it. `say` is told of a damaged file. Raises `Unmappable` where they do not fit into the cache or onto the disk.
     """
     found = _opened(rows, say)
     if found is None:
@@ -124,12 +128,12 @@ def _ensure_room(rows: Rows) -> None:
     bytes_ = rows.count * (rows.row_bytes + _CHECKSUM)
     limit, free = cache.size_limit(), shutil.disk_usage(rows.path.parent).free
     if bytes_ > limit:
-        raise ConvAtlasError(
+        raise Unmappable(
             f"{rows.words} take {bytes_ / 1e6:,.1f} MB, and the cache may hold {limit / 1e6:,.1f} MB.",
             remedy=f"Raise CONVATLAS_CACHE_LIMIT, or {rows.otherwise}.",
         )
     if bytes_ > free:
-        raise ConvAtlasError(
+        raise Unmappable(
             f"{rows.path.parent}: {free / 1e6:,.1f} MB are free, and {rows.words} take {bytes_ / 1e6:,.1f} MB.",
             remedy="Make room, or set CONVATLAS_CACHE to a folder on another disk.",
         )

@@ -1,12 +1,13 @@
 """What a fit does beyond probing: plans tried within a budget, the chosen one trained on all training images and calibrated.
 
-Each trial leaves out a fold of the training images; folds keep copies and groups on one side. The test part is looked at by the network
-that is handed out, and by no other.
+Each trial leaves out a fold of the training images; folds keep copies and groups on one side. Of the networks trained here, only the one
+that is handed out sees the test part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,21 +16,20 @@ import torch
 from torch import nn
 
 from convatlas import catalogue, zoo
-from convatlas.data import Dataset, Record, examine, folds
+from convatlas.data import Dataset, Record, folds
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.analyse import analyse
 from convatlas.jobs.images import Progress, silent
+from convatlas.jobs.pixels import prepared
 from convatlas.metrics import softmax
-from convatlas.train.cached import Cached
-from convatlas.train.images import Images, InMemory
 from convatlas.transfer.advise import Advice, Trial, advise, follow
+from convatlas.transfer.frozen import Norms
 from convatlas.transfer.plans import ALL, Plan, plans_for
-from convatlas.transfer.probe import Features, fit_probe
+from convatlas.transfer.probe import ClassWeights, Features, fit_probe
 from convatlas.transfer.workshop import Trained, Workshop
 from convatlas.weights.source import WeightsSource
 
 FOLDS = 5
-LARGE = 1 << 30  # bytes of pixels that memory should not hold
 _STEP = 32  # images that a training step holds: what its memory is told for
 
 
@@ -63,10 +63,12 @@ def adapt(
     plan: Plan | None,
     budget: float | None,
     together: np.ndarray,
-    balance: Literal["none", "weights"] = "none",
+    class_weights: Literal["balanced"] | None = None,
+    norms: Norms = "frozen",
     device: str = "cpu",
     seed: int = 0,
     progress: Progress = silent,
+    say: Callable[[str], None] = lambda message: None,
 ) -> Adapted:
     """Tries plans that train, or the one given, and trains the best.
 
@@ -75,21 +77,31 @@ def adapt(
         rungs: the training images' features by rung, of which `best` is the chosen probe's; `means` are those of all images by cut, of
             which the last is where heads begin.
         plan: the one to follow; None searches.
-        budget: seconds for trials and the final training.
+        budget: seconds for all of this; None for no bound.
         together: (train,) what must be held out together.
-        balance: whether the loss makes classes count alike.
+        class_weights: whether classes count alike, as for the probe.
+        norms: what batch norms do in the part that trains.
+        say: is told what somebody should know.
     """
-    images = _pixels(dataset, records, labels, source, progress)
+    began = time.perf_counter()
+    truth = torch.from_numpy(labels.astype(np.int64))
+    images = prepared(dataset, records, truth, source.preprocessing, "auto", progress=progress, say=say)
+    if len(images) != len(records):  # rows are images from here on
+        raise ConvAtlasError(
+            f"{dataset.root}: {len(records) - len(images)} images that could be read before no longer can.",
+            remedy="Repeat the command when nothing writes there.",
+        )
     shop = Workshop(
         source,
         images,
         list(means.values())[-1],
         num_classes,
-        weights_sha256=source.sha256(),
-        balance=balance,
+        norms=norms,
+        balance="weights" if class_weights else "none",
         device=device,
         seed=seed,
         progress=progress,
+        say=say,
     )
     fold_of = folds(labels[:train], together, k=FOLDS, seed=seed)
     count = int(fold_of.max()) + 1
@@ -105,17 +117,24 @@ def adapt(
         return Trial(fold=fold, rows=outs[fold], logits=found.logits, seconds=found.seconds)
 
     every_fold = len(records) == train  # without a test part the headline comes from all of them
-    truth = labels[:train]
+    own = labels[:train]
+    share = 1 - 1 / count
     if plan is None:
         probe = Plan(kind="probe", at=(best,))
-        probed = [_probed(rungs[best], truth, num_classes, fold, rows) for fold, rows in enumerate(outs)]
+        probed = [_probed(rungs[best], own, num_classes, class_weights, fold, rows) for fold, rows in enumerate(outs)]
         tried = [each for each in plans_for(_stages(source)) if each.trains]
         seconds = {each: shop.pace(each, train).seconds(train) for each in tried}
-        advice = advise(truth, probe, probed, run, seconds, memory=_memory(source, tried, num_classes), budget=budget)
+        advice = advise(
+            *(own, probe, probed, run, seconds),
+            memory=_memory(source, tried, num_classes),
+            budget=None if budget is None else budget - (time.perf_counter() - began),
+            share=share,
+            closing=1 + share * (count - 1) * every_fold,
+        )
     else:
         trials = [run(plan, fold) for fold in range(count if every_fold else 1)]
-        pace = max(trial.seconds for trial in trials)
-        advice = follow(plan, truth, trials, seconds=pace, memory=_memory(source, [plan], num_classes).get(plan))
+        foretold = max(trial.seconds for trial in trials) / share
+        advice = follow(plan, own, trials, seconds=foretold, memory=_memory(source, [plan], num_classes).get(plan))
     held_out = np.full((train, num_classes), np.nan)
     if not advice.chosen.trains:
         nothing = np.empty((0, num_classes))
@@ -132,10 +151,12 @@ def adapt(
     return Adapted(advice=advice, trained=trained, scale=scale, test=test, held_out=held_out)
 
 
-def _probed(features: Features, truth: np.ndarray, num_classes: int, fold: int, rows: np.ndarray) -> Trial:
+def _probed(
+    features: Features, truth: np.ndarray, num_classes: int, class_weights: ClassWeights, fold: int, rows: np.ndarray
+) -> Trial:
     """The chosen probe on a fold, fitted to the other images."""
     others = np.setdiff1d(np.arange(len(truth)), rows)
-    probe = fit_probe(features, truth, num_classes, rows=others)
+    probe = fit_probe(features, truth, num_classes, class_weights=class_weights, rows=others)
     blocks = [features] if isinstance(features, np.ndarray) else features
     return Trial(fold=fold, rows=rows, logits=probe.scores([block[rows] for block in blocks]), seconds=0.0)
 
@@ -157,19 +178,3 @@ def _memory(source: WeightsSource, plans: Sequence[Plan], num_classes: int) -> d
 def _before(stages: Sequence[str], stage: str) -> str:
     place = stages.index(stage) if stage in stages else -1
     return f"stages.{stages[place - 1]}" if place > 0 else "" if place == 0 else "inside a stage"
-
-
-def _pixels(
-    dataset: Dataset, records: Sequence[Record], labels: np.ndarray, source: WeightsSource, progress: Progress
-) -> Images:
-    """The images as the network sees them, in memory or, where they are many, in a mapped file."""
-    p, truth = source.preprocessing, torch.from_numpy(labels.astype(np.int64))
-    if len(records) * p.channels * p.size**2 > LARGE:
-        return Cached(dataset, records, truth, p, progress=progress)
-    pixels = np.empty((len(records), p.channels, p.size, p.size), np.uint8)
-    for i, item in enumerate(examine(dataset, records, preprocessing=p)):
-        if item.pixels is None:
-            raise item.failure or ConvAtlasError(f"{dataset.locate(item.record)}: has no pixels.")
-        pixels[i] = item.pixels.transpose(2, 0, 1)
-        progress("decode", i + 1, len(records))
-    return InMemory(torch.from_numpy(pixels), truth, [dataset.locate(record) for record in records])

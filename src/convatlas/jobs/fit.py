@@ -78,6 +78,7 @@ def fit(
     class_weights: Literal["balanced"] | None = None,
     plan: str = "auto",
     budget: str | float | None = None,
+    bn: Literal["frozen", "stats", "train"] = "frozen",
     resize_mode: FitMode = "auto",
     device: str = "auto",
     download: bool = False,
@@ -93,13 +94,20 @@ def fit(
 
     `plan` says what is done with the network: `probe`, `probe:stage3`, `tune:stage4`, `tune:all`, `scratch` (see `transfer.plans`); or
     `auto`, which probes and, where a `budget` is given (seconds, or `"10m"`), tries what fits into it and takes what the training images
-    show to be best. `resize_mode` is how images that are not square become so: crop, pad, squash, or auto, the weights' own unless images
-    are very long. `seed` deals images to folds. Raises `ConvAtlasError` where the data or the weights cannot be used, or the plan is none.
+    show to be best. `bn` is what batch norms do in the part of a network that is tuned: keep their numbers, follow the images' statistics,
+    or learn scale and shift too. `resize_mode` is how images that are not square become so: crop, pad, squash, or auto, the weights' own
+    unless images are very long. `seed` deals images to folds. Raises `ConvAtlasError` where the data or the weights cannot be used, or the
+    plan is none.
     """
     clock = _Clock()
     source = find_weights(weights, name=backbone, download=download, progress=progress)
     asked = parse_plan(plan, catalogue.find(source.name).rungs)
     allowed = parse_budget(budget) if isinstance(budget, str) else budget
+    if asked and allowed is not None:
+        raise ConvAtlasError(
+            f"a budget of {budget} is for plan auto, which searches; {plan} takes what it takes.",
+            remedy="Leave one of them out.",
+        )
     dataset = scan(data)
     _refuse_blockers(dataset.problems)
     target = Path(out).expanduser() if out is not None else _default_out(dataset)
@@ -131,13 +139,35 @@ def fit(
     selection = select(rungs, train.labels, len(classes), class_weights=class_weights, folds=inner)
     by_rung: dict[str, np.ndarray] = {}
     if test.records:
-        judged = test
         unseen = rungs_of(asked, test.rungs(passed))
         by_rung = {name: probe.probabilities(unseen[name]) for name, probe in selection.probes.items()}
-        probabilities = by_rung[selection.name]
-        outer = None
-    elif asked and asked.trains:
-        judged, probabilities, outer = train, np.empty((0, len(classes))), None
+    adapted, told, adapting = None, list[str](), time.perf_counter()
+    if (asked and asked.trains) or (asked is None and allowed):
+        from convatlas.jobs.adapt import adapt
+
+        labels = np.concatenate([train.labels, test.labels])
+        means = passed.store.means([*train.sha256s, *test.sha256s])
+        adapted = adapt(
+            *(dataset, [*train.records, *test.records], labels, len(train.records)),
+            *(source, rungs, selection.name, means, len(classes)),
+            plan=asked,
+            budget=allowed,
+            together=together,
+            class_weights=class_weights,
+            norms=bn,
+            device=resolve_device(device),
+            seed=seed,
+            progress=progress,
+            say=told.append,
+        )
+    adapt_seconds = time.perf_counter() - adapting if adapted else None
+    trained, outer = adapted.trained if adapted else None, None
+    if adapted and trained and test.records:
+        judged, probabilities = test, adapted.test
+    elif adapted and trained:
+        judged, probabilities = _subset(train, adapted.judged), adapted.held_out[adapted.judged]
+    elif test.records:
+        judged, probabilities = test, by_rung[selection.name]
     else:
         deal = folds(train.labels, together, k=_OUTER_FOLDS, seed=seed + 1)
         outer = outer_folds_predictions(
@@ -145,34 +175,8 @@ def fit(
         )
         kept = np.flatnonzero(np.isfinite(outer.probabilities).all(axis=1))
         judged, probabilities = _subset(train, kept), outer.probabilities[kept]
-    solve_seconds = time.perf_counter() - solving
+    solve_seconds = time.perf_counter() - solving - (adapt_seconds or 0.0)
     progress("solve", 1, 1)
-    adapted, adapting = None, time.perf_counter()
-    if (asked and asked.trains) or (asked is None and allowed):
-        from convatlas.jobs.adapt import adapt
-
-        adapted = adapt(
-            *(
-                dataset,
-                [*train.records, *test.records],
-                np.concatenate([train.labels, test.labels]),
-                len(train.records),
-            ),
-            *(source, rungs, selection.name, passed.store.means([*train.sha256s, *test.sha256s]), len(classes)),
-            plan=asked,
-            budget=allowed,
-            together=together,
-            balance="weights" if class_weights else "none",
-            device=resolve_device(device),
-            seed=seed,
-            progress=progress,
-        )
-    trained = adapted.trained if adapted else None
-    if adapted and trained:
-        kept = np.arange(len(test.records)) if test.records else adapted.judged
-        judged = _subset(test if test.records else train, kept)
-        probabilities, outer = adapted.test if test.records else adapted.held_out[kept], None
-    adapt_seconds = time.perf_counter() - adapting if adapted else None
 
     with whole_folder(target) as folder:
         protocol = protocol_in_words(judged.records, selection, outer, adapted)
@@ -227,7 +231,7 @@ def fit(
                 - passed.extraction.forwarded,
             },
             "right": [],
-            "notes": [*source.notes, *([framing.reason] if framing.told else [])],
+            "notes": [*source.notes, *([framing.reason] if framing.told else []), *told],
             "bundle": str(target),
             "report": str(target / "report.html") if report else None,
             "environment": _environment(resolve_device(device)),

@@ -14,7 +14,7 @@ import numpy as np
 
 import convatlas
 from convatlas.bundle.folder import whole_folder
-from convatlas.data import ClassMap, Dataset, Preprocessing, Record, examine, scan
+from convatlas.data import ClassMap, Dataset, Preprocessing, scan
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.images import Progress, resolve_device, silent
 from convatlas.metrics import wilson
@@ -34,7 +34,6 @@ SCHEMA = "convatlas.train/1"
 PHOTOS = (
     96  # pixels of the network's images from which random crops are taken from the whole photo, not from one made small
 )
-LARGE = 1 << 30  # bytes of images that memory should not hold
 REPORT_SECONDS = 10  # at least, between two writings of a run's page
 PREPARED = 5000  # training images, evenly spread, that a recipe may set weights from
 
@@ -209,7 +208,8 @@ def _read(
     """A part's images. Files that cannot be read are named and left out; those that are streamed are an error once it is their turn."""
     import torch
 
-    from convatlas.train import Cached, InMemory, Streamed
+    from convatlas.jobs.pixels import prepared
+    from convatlas.train import Streamed
 
     training = split in ("train", "all")
     records, square = dataset.of(split), _square(config, training=training)
@@ -217,31 +217,11 @@ def _read(
     truth = torch.from_numpy(classes.indices([record.label for record in records]).astype(np.int64))
     if how == "auto":
         photos = training and square.size >= PHOTOS and config.augment.scale != (1.0, 1.0)
-        large = len(records) * square.channels * square.size**2 > LARGE
-        how = "streamed" if photos else "cached" if large else "memory"
+        how = "streamed" if photos else "auto"
     if how == "streamed" and training:
         return Streamed(dataset, records, truth, square, augment=config.augment)
-    if how != "memory":
-        cached = Cached(dataset, records, truth, square, progress=progress, say=say)
-        for failure in cached.failures:
-            say(f"left out: {failure}")
-        return cached
-    images = np.empty((len(records), square.channels, square.size, square.size), np.uint8)
-    read: list[Record] = []
-    for done, item in enumerate(examine(dataset, records, preprocessing=square), start=1):
-        if item.pixels is None:
-            say(f"left out: {dataset.locate(item.record)} ({item.failure})")
-        else:
-            images[len(read)] = item.pixels.transpose(2, 0, 1)
-            read.append(item.record)
-        progress("decode", done, len(records))
-    if len(read) < 2:
-        raise ConvAtlasError(
-            f"{dataset.root}: {len(read)} of {len(records)} images could be read.",
-            remedy="`convatlas check` names each file and the reason.",
-        )
-    labels = torch.from_numpy(classes.indices([record.label for record in read]).astype(np.int64))
-    return InMemory(torch.from_numpy(images[: len(read)]), labels, [dataset.locate(record) for record in read])
+    kept = "cached" if how == "streamed" else how
+    return prepared(dataset, records, truth, square, kept, progress=progress, say=say)
 
 
 def _square(config: TrainConfig, *, training: bool = False) -> Preprocessing:

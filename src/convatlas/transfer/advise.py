@@ -102,6 +102,7 @@ def advise(
     memory: Mapping[Plan, int] | None = None,
     budget: float | None = None,
     share: float = 0.8,
+    closing: float = 1.0,
     folds: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Advice:
@@ -113,18 +114,23 @@ def advise(
         run: trains a plan without the images of a fold, and gives its trial.
         seconds: what one training of each plan that trains takes, the shallowest first: the order in which they are tried.
         memory: bytes of a training step, where known.
-        budget: seconds for all trials and the final training together; None tries what the evidence asks for, without bound.
+        budget: seconds for all that trains; None tries what the evidence asks for, without bound.
         share: of the images that a trial trains on.
+        closing: trainings on all images that follow the choice: the final one, and what else the chosen plan will be asked for.
         folds: how many of the folds trials of one plan may use; all of them by default.
     """
     search = _Search(np.asarray(truth), {probe: list(probe_trials)})
     began, best = clock(), probe
-    spent = lambda: clock() - began  # noqa: E731 - a name for what is asked again and again
     most = len(probe_trials) if folds is None else folds
 
-    def affordable(plan: Plan) -> bool:
-        final = max(seconds[plan], seconds.get(best, 0.0))
-        return budget is None or spent() + share * seconds[plan] + final <= budget
+    def spent() -> float:
+        return clock() - began
+
+    def affordable(*plans: Plan) -> bool:
+        """A trial of each of them, whichever plan is chosen then."""
+        trials = share * sum(seconds[plan] for plan in plans)
+        final = closing * max(seconds.get(plan, 0.0) for plan in (*plans, best))
+        return budget is None or spent() + trials + final <= budget
 
     stopped, shallower = "", None
     for plan in seconds:
@@ -144,14 +150,14 @@ def advise(
 
 
 def _settle(
-    search: _Search, best: Plan, run: Callable[[Plan, int], Trial], affordable: Callable[[Plan], bool], folds: int
+    search: _Search, best: Plan, run: Callable[[Plan, int], Trial], affordable: Callable[..., bool], folds: int
 ) -> Plan:
     """The better of the two best plans, by as many more folds as their difference needs and the budget has."""
     while len(search.trials) > 1:
         rival = min((plan for plan in search.trials if plan != best), key=lambda plan: -search.gain(plan, best)[0])
         gain, error = search.gain(best, rival)
         short = [plan for plan in (best, rival) if len(search.trials[plan]) < folds]
-        if gain > SHOWN * error or not short or not all(affordable(plan) for plan in short):
+        if gain > SHOWN * error or not short or not affordable(*short):
             return best
         for plan in short:
             search.trials[plan].append(run(plan, len(search.trials[plan])))
@@ -217,7 +223,7 @@ def _why_not(search: _Search, plan: Plan, best: Plan) -> str:
 
 def _reason(search: _Search, best: Plan, probe: Plan) -> str:
     if best.trains and best == probe:
-        return "asked for."
+        return "the plan is the one that was asked for."
     tried = [plan for plan in search.trials if plan != probe]
     if not tried:
         return "no plan that trains was tried."

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from convatlas.mapped import Unmappable
 from convatlas.train.augment import standardised
 from convatlas.train.config import Augment, Optim, TrainConfig
 from convatlas.train.images import Images
 from convatlas.train.learner import Epoch
 from convatlas.train.loop import answers, train
 from convatlas.train.processes import Alone
-from convatlas.train.run import Run
 from convatlas.transfer.frozen import Audit, Norms, Tuned, parted
 from convatlas.transfer.maps import cached_maps
 from convatlas.transfer.plans import ALL, Plan
@@ -30,7 +30,7 @@ from convatlas.transfer.probe import Probe
 from convatlas.zoo import ConvNet
 from convatlas.zoo.inference import for_inference
 
-STEPS = 400  # of fine-tuning at least, where that is no more than MOST_EPOCHS
+STEPS = 400  # of a fine-tuning, within these epochs
 LEAST_EPOCHS, MOST_EPOCHS = 4, 20
 SCRATCH = 5  # times the epochs of a fine-tuning: nothing is there to start from
 BATCH = 32
@@ -74,7 +74,6 @@ def tuning(
         image_size=size,
         optim=optim,
         augment=Augment(scale=(0.35, 1.0), flip=0.5) if scratch else Augment(),
-        label_smoothing=0.0,
         mean=mean,
         std=std,
         seed=seed,
@@ -94,7 +93,8 @@ def begin_as_probe(model: ConvNet, probe: Probe) -> bool:
 
 
 class Finetune:
-    """A network, parted at a plan's cut, and its images as the part that trains sees them."""
+    """A network, parted at a plan's cut. It learns from images, or from the maps that its frozen part has made of them: whichever it is
+    given, the same weights train."""
 
     def __init__(
         self,
@@ -102,12 +102,11 @@ class Finetune:
         tuning: Tuning,
         *,
         key: str,
-        cached: bool = True,
         device: str = "cpu",
         progress: Callable[[int, int], None] = lambda done, total: None,
         say: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`key` is a hash of the weights that `model` has in its frozen part. Without `cached` the frozen part is run in every step."""
+        """`key` tells what decides the numbers of the frozen part: network and weights."""
         self.model, self.tuning = model, tuning
         self._device, self._key, self._progress, self._say = device, f"{key} {tuning.cut}", progress, say
         whole = parted(model, tuning.cut, tuning.norms)
@@ -117,33 +116,32 @@ class Finetune:
         self._seen: nn.Module | None = None  # the frozen part as it is run: norms folded, channels last
         if any(True for _ in whole.frozen.parameters()):
             self._seen = for_inference(whole.frozen, (1, channels, size, size)).to(device)
-        self._cached = cached and self._seen is not None
-        self.trained = Tuned(None if self._cached else self._seen, whole.trained, tuning.norms)
+        self._of_images = Tuned(self._seen, whole.trained, tuning.norms)
+        self._of_maps = Tuned(None, whole.trained, tuning.norms)
 
     def shown(self, images: Images, *, training: bool) -> Images:
-        """`images` as the part that trains takes them: their maps, or themselves where nothing is cached."""
-        if not self._cached or self._seen is None:
+        """What the frozen part makes of `images`, from the cache; the images themselves where nothing is frozen, or nothing can be kept."""
+        if self._seen is None:
             return images
-        views = self.tuning.views if training else 1
-        return cached_maps(
-            self._seen,
-            images,
-            self.tuning.config,
-            key=self._key,
-            views=views,
-            device=self._device,
-            progress=self._progress,
-            say=self._say,
-        )
+        try:
+            return cached_maps(
+                self._seen,
+                images,
+                self.tuning.config,
+                key=self._key,
+                views=self.tuning.views if training else 1,
+                device=self._device,
+                progress=self._progress,
+                say=self._say,
+            )
+        except Unmappable as why:
+            self._say(f"the frozen part is run anew in every step: {why}")
+            return images
 
     def train(
-        self,
-        images: Images,
-        *,
-        run: Run | None = None,
-        progress: Callable[[int, int], None] = lambda step, steps: None,
+        self, images: Images, *, progress: Callable[[int, int], None] = lambda step, steps: None
     ) -> tuple[Epoch, ...]:
-        """Trains on `images`, as `shown` gave them; the history. The frozen part is audited after every epoch."""
+        """Trains on `images` or, as `shown` gives them, on their maps; the history. The frozen part is audited after every epoch."""
         config = self.tuning.config
         if images.prepared:  # augmented already, where that was asked for
             config = replace(config, augment=Augment())
@@ -152,7 +150,7 @@ class Finetune:
             self.audit.check()
 
         history = train(
-            *(self.trained, images, config), together=Alone(self._device), run=run, log=audited, progress=progress
+            *(self._taking(images), images, config), together=Alone(self._device), log=audited, progress=progress
         )
         self.model.eval()
         return history
@@ -170,10 +168,9 @@ class Finetune:
             return time.perf_counter() - started
 
     def logits(self, images: Images) -> np.ndarray:
-        """(n, classes) float64 of `images`, as `shown(images, training=False)` gave them."""
-        rows = np.empty((len(images), 0))
-        for chosen, given in answers(self.trained, images, self.tuning.config, Alone(self._device)):
-            if not rows.shape[1]:
-                rows = np.empty((len(images), given.shape[1]))
-            rows[chosen.numpy()] = given.float().cpu().numpy()
-        return rows
+        """(n, classes) float64 of images, or of their maps."""
+        given = answers(self._taking(images), images, self.tuning.config, Alone(self._device))
+        return torch.cat([logits for _, logits in given]).double().cpu().numpy()  # one process has them in order
+
+    def _taking(self, images: Images) -> Tuned:
+        return self._of_maps if images.prepared else self._of_images

@@ -3,13 +3,12 @@
 The maps at the cut lie in a mapped file of the cache (see `mapped`), one row for each way in which an image is shown; the part that trains
 takes them from there. In float32 and without augmentation, training on them gives the same losses, bit for bit, as running the frozen
 part every time: the maps are made in batches as large as those of training, since a kernel for another size may add in another order,
-while what else is in the batch does not matter. Konuk et al. (Learning
-from Offline Foundation Features with Tensor Augmentations. 2024. https://arxiv.org/abs/2410.02527) keep features in the same way.
+while what else is in the batch does not matter. Konuk et al. (Learning from Offline Foundation Features with Tensor Augmentations.
+2024. https://arxiv.org/abs/2410.02527) keep features in the same way.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -20,8 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from convatlas.errors import ConvAtlasError
-from convatlas.mapped import Rows, mapped
+from convatlas.mapped import Rows, Unmappable, mapped
 from convatlas.train.augment import augmented, standardised
 from convatlas.train.config import Augment, TrainConfig
 from convatlas.train.images import Images, Wanted, digest
@@ -68,8 +66,8 @@ def cached_maps(
     """What `frozen` makes of `images`, standardised as `config` says, from the cache where it is there.
 
     `key` is a hash of what decides the frozen part's numbers: the weights and the cut. With more than one of `views`, each is a draw of
-    the config's augmentation, so many an image; else the images are shown as they are. Raises `ConvAtlasError` for a network whose blocks
-    pass more than one map, and where there is no room.
+    the config's augmentation, so many an image; else the images are shown as they are. Raises `Unmappable` for a network whose blocks pass
+    more than one map, and where there is no room.
     """
     frozen = frozen.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue] - no such overload
     augment = config.augment if views > 1 else Augment()
@@ -77,9 +75,7 @@ def cached_maps(
     with torch.inference_mode():
         first = frozen(_shown(images, shown, [0], 0, device))
     if not isinstance(first, Tensor):
-        raise ConvAtlasError(
-            "this network's blocks pass two maps on, which are not cached.", remedy="Train it without the cache."
-        )
+        raise Unmappable("blocks of this network pass two maps on, which are not cached.")
     identity = {
         "what": "maps of a frozen part",
         "key": key,
@@ -95,7 +91,7 @@ def cached_maps(
     rows = Rows(
         kind="maps",
         words="the cached maps",
-        otherwise="fine-tune from a later stage, or without the cache",
+        otherwise="fine-tune from a later stage",
         identity=json.loads(json.dumps(identity)),  # as it will be read back
         count=len(images) * views,
         shape=tuple(first.shape[1:]),
@@ -114,7 +110,7 @@ def cached_maps(
             progress(start + fresh, len(images))
 
     values, _ = mapped(rows, make, say)
-    return Maps(values, views, images.labels, images.names, hashlib.sha256(str(rows.path.stem).encode()).hexdigest())
+    return Maps(values, views, images.labels, images.names, rows.path.stem)
 
 
 def _shown(images: Images, config: TrainConfig, chosen: Sequence[int], view: int, device: str) -> Tensor:

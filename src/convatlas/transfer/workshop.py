@@ -5,6 +5,7 @@ The maps before a cut are the same whatever is trained on them, so they are made
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import torch
 from convatlas import zoo
 from convatlas.train.images import Images, Part
 from convatlas.transfer.finetune import Finetune, Tuning, begin_as_probe, tuning
+from convatlas.transfer.frozen import Norms
 from convatlas.transfer.plans import Plan
 from convatlas.transfer.probe import fit_probe
 from convatlas.transfer.ridge import Array, Index
@@ -34,9 +36,9 @@ class Pace:
     step: float  # an image, each time it is trained on
     epochs: int
 
-    def seconds(self, images: int, *, frozen: int | None = None) -> float:
-        """Of one training on so many images, of which `frozen` are still to go through the frozen part (all by default)."""
-        return self.frozen * (images if frozen is None else frozen) + self.step * self.epochs * images
+    def seconds(self, images: int) -> float:
+        """Of one training on so many images."""
+        return (self.frozen + self.step * self.epochs) * images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +63,20 @@ class Workshop:
         top: np.ndarray,
         num_classes: int,
         *,
-        weights_sha256: str,
+        norms: Norms = "frozen",
+        balance: Literal["none", "weights"] = "none",
         device: str = "cpu",
         seed: int = 0,
-        balance: Literal["none", "weights"] = "none",
         progress: Progress = lambda what, done, total: None,
         say: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`images` as `source` prepares them; `top` (n, d) are their features on the last rung, from which a head begins. `balance` makes
-        classes count alike in the loss, and in the probe that a head begins as."""
+        """`images` as `source` prepares them; `top` (n, d) are their features on the last rung, from which a head begins. `norms` says what
+        batch norms do in the part that trains, `balance` makes classes count alike in the loss and in the probe that a head begins as."""
         self.source, self.images, self.num_classes = source, images, num_classes
         self._top, self._labels = top, images.labels.numpy()
-        self._weights, self._device, self._seed = weights_sha256, device, seed
+        self._key = json.dumps([source.name, source.config, source.sha256()], sort_keys=True, default=str)
+        self._device, self._seed = device, seed
+        self._norms: Norms = norms
         self._balance: Literal["none", "weights"] = balance
         self._progress, self._say = progress, say
         self._shown: dict[tuple[str | None, int], Images] = {}  # by cut and views
@@ -81,12 +85,13 @@ class Workshop:
         """How a plan is trained on so many images."""
         p = self.source.preprocessing
         found = tuning(plan, images, p.size, p.mean, p.std, seed=self._seed)
-        return replace(found, config=replace(found.config, balance=self._balance))
+        norms = found.norms if plan.kind == "scratch" else self._norms
+        return replace(found, norms=norms, config=replace(found.config, balance=self._balance))
 
     def train(self, plan: Plan, rows: Index, others: Index) -> Trained:
         """Trains on `rows` of the images; the logits are those of `others`."""
         started = time.perf_counter()
-        fine = self._begun(plan, rows)
+        fine = self._parted(self._begun(plan, rows), self.settings(plan, len(rows)))
         training = Part(self._seen(fine, training=True), torch.from_numpy(rows))
         history = fine.train(training, progress=lambda done, total: self._progress(str(plan), done, total))
         judged = Part(self._seen(fine, training=False), torch.from_numpy(others))
@@ -102,35 +107,34 @@ class Workshop:
 
     def pace(self, plan: Plan, images: int) -> Pace:
         """Timed on a few images: two steps, of which the faster counts, since the first is also the one that sets things up."""
-        rows = np.linspace(0, len(self.images) - 1, min(TIMED, len(self.images))).astype(np.int64)  # of all classes
-        fine = self._begun(plan, np.arange(len(self.images)))
-        few = Part(self.images, torch.from_numpy(rows))
-        config = replace(fine.tuning.config, epochs=2, batch_size=len(rows))
-        timed = Finetune(
-            fine.model, replace(fine.tuning, config=config, views=1), key="", cached=False, device=self._device
-        )
-        epochs = timed.train(few)
-        step = min(epoch.seconds for epoch in epochs) / len(rows)
-        frozen = timed.seconds_of_frozen(few) / len(rows)
-        return Pace(frozen=frozen, step=max(step - frozen, step / 20), epochs=self.settings(plan, images).config.epochs)
+        few = Part(self.images, torch.arange(min(TIMED, len(self.images))))
+        settings = self.settings(plan, images)
+        brief = replace(settings, config=replace(settings.config, epochs=2, batch_size=len(few)))
+        timed = self._parted(self._begun(plan), brief)
+        step = min(epoch.seconds for epoch in timed.train(few)) / len(few)
+        frozen = timed.seconds_of_frozen(few) / len(few)
+        return Pace(frozen=frozen, step=max(step - frozen, step / 20), epochs=settings.config.epochs)
 
-    def _begun(self, plan: Plan, rows: Index) -> Finetune:
-        """The network at the start: pretrained, its head a probe on those rows; or new."""
+    def _begun(self, plan: Plan, rows: Index | None = None) -> zoo.ConvNet:
+        """The network at the start: new, or pretrained and its head a probe on those rows, where there are any."""
         source, channels = self.source, self.source.preprocessing.channels
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
             if plan.kind == "scratch":
                 config = replace(zoo.config_of(source.name), **source.config)
-                model = zoo.build(source.name, num_classes=self.num_classes, in_channels=channels, config=config)
-            else:
-                model, _ = load_network(source, num_classes=self.num_classes, in_channels=channels)
-                weights = "balanced" if self._balance == "weights" else None
-                probe = fit_probe(self._top, self._labels, self.num_classes, class_weights=weights, rows=rows)
-                begin_as_probe(model, probe)
+                return zoo.build(source.name, num_classes=self.num_classes, in_channels=channels, config=config)
+            model, _ = load_network(source, num_classes=self.num_classes, in_channels=channels)
+        if rows is not None:
+            weights = "balanced" if self._balance == "weights" else None
+            probe = fit_probe(self._top, self._labels, self.num_classes, class_weights=weights, rows=rows)
+            begin_as_probe(model, probe)
+        return model
+
+    def _parted(self, model: zoo.ConvNet, settings: Tuning) -> Finetune:
         return Finetune(
             model,
-            self.settings(plan, len(rows)),
-            key=self._weights,
+            settings,
+            key=self._key,
             device=self._device,
             progress=lambda done, total: self._progress("frozen part", done, total),
             say=self._say,

@@ -1,0 +1,145 @@
+"""The verb `fit`: from images to a classifier, and its result in a screenful."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convatlas.cli.options import Backbone, Device, DeviceOption, Download, Weights
+from convatlas.cli.output import Json, percent, problems_text, progress_bars, put_json, say, table
+
+
+class ResizeMode(enum.StrEnum):
+    auto = "auto"
+    crop = "crop"
+    pad = "pad"
+    squash = "squash"
+
+
+class ClassWeights(enum.StrEnum):
+    none = "none"
+    balanced = "balanced"
+
+
+class Norms(enum.StrEnum):
+    frozen = "frozen"
+    stats = "stats"
+    train = "train"
+
+
+def fit(
+    data: Annotated[
+        Path, typer.Argument(help="A folder (train/class/*, test/class/* or class/*), a zip or tar of one, or a CSV.")
+    ],
+    backbone: Backbone = None,
+    weights: Weights = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the model and the report go.")
+    ] = None,
+    class_weights: Annotated[
+        ClassWeights, typer.Option("--class-weights", help="balanced: rare classes count as much as others.")
+    ] = ClassWeights.none,
+    plan: Annotated[
+        str,
+        typer.Option(
+            "--plan",
+            metavar="PLAN",
+            help="auto, probe, probe:STAGE, probe:STAGE+STAGE, tune:STAGE, tune:all or scratch.",
+        ),
+    ] = "auto",
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", metavar="TIME", help="For --plan auto: time to try fine-tuning in, as 10m; else it only probes."
+        ),
+    ] = None,
+    bn: Annotated[
+        Norms,
+        typer.Option("--bn", help="Batch norms of what trains: frozen, following the images' statistics, or trained."),
+    ] = Norms.frozen,
+    resize_mode: Annotated[
+        ResizeMode,
+        typer.Option(
+            "--resize-mode", help="How images become square; auto squashes very long ones, else as the weights."
+        ),
+    ] = ResizeMode.auto,
+    device: DeviceOption = Device.auto,
+    download: Download = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Deals images to folds.")] = 0,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html.")] = True,
+    json: Json = False,
+) -> None:
+    """Make a classifier from images: check, features of every stage, a probe on each, the best chosen, evaluated and saved."""
+    from convatlas.jobs.fit import fit as run
+
+    with progress_bars() as progress:
+        result = run(
+            data,
+            backbone=backbone,
+            weights=weights,
+            out=out,
+            class_weights="balanced" if class_weights is ClassWeights.balanced else None,
+            plan=plan,
+            budget=budget,
+            bn=bn.value,
+            resize_mode=resize_mode.value,
+            device=device.value,
+            download=download,
+            seed=seed,
+            report=report,
+            progress=progress,
+        ).json
+    for note in result["notes"]:
+        say(f"note: {note}")
+    if json:
+        put_json(result)
+    else:
+        print(fit_text(result))
+
+
+def fit_text(result: dict[str, Any]) -> str:
+    """The result of a fit in a screenful: the answer, the ladder, where things are."""
+    rows = [
+        (
+            ("* " if stage["chosen"] else "  ") + stage["name"],
+            str(stage["features"]),
+            f"{percent(stage['cv_accuracy'])} [{percent(stage['cv_interval'][0])}, {percent(stage['cv_interval'][1])}]",
+            percent(stage["test_accuracy"]),
+        )
+        for stage in result["stages"]
+    ]
+    seconds = {name: value for name, value in result["seconds"].items() if value is not None}
+    errors = [problem for problem in result["problems"] if problem["severity"] == "error"]
+    return "\n".join(
+        [
+            result["answer"],
+            "",
+            table(
+                ("  stage", "features", "cross-validated, 95 % interval", "test, not used for the choice"),
+                rows,
+                right=(1, 2, 3),
+            ),
+            "",
+            *([advice_text(result["advice"]), ""] if result["advice"] else []),
+            *([problems_text(errors), ""] if errors else []),
+            "seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()),
+            f"model:   {result['bundle']}",
+            *([f"report:  {result['report']}"] if result["report"] else []),
+        ]
+    )
+
+
+def advice_text(advice: dict[str, Any]) -> str:
+    """The plans that were weighed: what each reached on held-out training images, what it takes, why it is not the one."""
+    rows = []
+    for row in advice["plans"]:
+        low, high = row["interval"] or (None, None)
+        reached = "–" if row["accuracy"] is None else f"{percent(row['accuracy'])} [{percent(low)}, {percent(high)}]"
+        memory = "–" if row["memory"] is None else f"{row['memory'] / 1e6:,.0f} MB"
+        mark = "* " if row["chosen"] else "  "
+        rows.append((mark + row["plan"], reached, f"{row['seconds']:,.0f} s", memory, row["note"]))
+    header = ("  plan", "held-out training images, 95 %", "to train", "memory", "")
+    return table(header, rows, right=(1, 2, 3))

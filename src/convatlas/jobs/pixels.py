@@ -1,0 +1,57 @@
+"""Images decoded once and prepared as a network sees them, for what trains on them: in memory or, where they are many, in a mapped file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convatlas.data import Dataset, Preprocessing, Record, examine
+from convatlas.errors import ConvAtlasError
+from convatlas.jobs.images import Progress
+from convatlas.train.cached import Cached
+from convatlas.train.images import Images, InMemory
+
+LARGE = 1 << 30  # bytes of images that memory should not hold
+
+
+def prepared(
+    dataset: Dataset,
+    records: Sequence[Record],
+    labels: Tensor,
+    square: Preprocessing,
+    how: Literal["auto", "memory", "cached"],
+    *,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> Images:
+    """The images of `records`, with `labels` (n,) int64. What cannot be read is named to `say` and left out.
+
+    Raises `ConvAtlasError` where fewer than two can be read.
+    """
+    if how == "auto":
+        how = "cached" if len(records) * square.channels * square.size**2 > LARGE else "memory"
+    if how == "cached":
+        cached = Cached(dataset, records, labels, square, progress=progress, say=say)
+        for failure in cached.failures:
+            say(f"left out: {failure}")
+        return cached
+    pixels = np.empty((len(records), square.channels, square.size, square.size), np.uint8)
+    read: list[int] = []
+    for place, item in enumerate(examine(dataset, records, preprocessing=square)):
+        if item.pixels is None:
+            say(f"left out: {dataset.locate(item.record)} ({item.failure})")
+        else:
+            pixels[len(read)] = item.pixels.transpose(2, 0, 1)
+            read.append(place)
+        progress("decode", place + 1, len(records))
+    if len(read) < 2:
+        raise ConvAtlasError(
+            f"{dataset.root}: {len(read)} of {len(records)} images could be read.",
+            remedy="`convatlas check` names each file and the reason.",
+        )
+    names = [dataset.locate(records[place]) for place in read]
+    return InMemory(torch.from_numpy(pixels[: len(read)]), labels[read], names)
