@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import convatlas
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.fit import fit
 from convatlas.transfer import finetune
+from convatlas.transfer.frozen import Norms
 from tiny import write_photos
 
 
@@ -53,6 +56,18 @@ def test_tuning_is_in_the_report_and_in_words(photos: Path, backbone: Path, tmp_
     page = result.report.read_text()
     assert "How deep to train" in page
     assert "fine-tuning from stage3 on" in page
+
+
+@pytest.mark.parametrize("bn", ["frozen", "stats", "train"])
+def test_batch_norms_do_what_was_chosen(photos: Path, backbone: Path, tmp_path: Path, bn: Norms) -> None:
+    result = fit(photos, weights=backbone, out=tmp_path / "model", plan="tune:stage3", bn=bn, report=False)
+    assert result.json["training"]["norms"] == bn
+    before, after = load_file(backbone), load_file(result.bundle / "model.safetensors")
+    own = [key for key in before if key.endswith("running_mean") and key in after]
+    moved = {key for key in own if not torch.equal(before[key], after[key])}
+    assert own
+    assert bool(moved) == (bn != "frozen")
+    assert all("stage3" in key for key in moved)
 
 
 def test_a_search_weighs_every_plan_and_hands_out_its_choice(photos: Path, backbone: Path, tmp_path: Path) -> None:
@@ -99,6 +114,7 @@ def test_without_a_test_part_every_image_is_judged_by_a_network_that_had_not_see
         ({"plan": "tune:stage3.99"}, "no stage or block 'stage3.99'"),
         ({"plan": "everything"}, "unknown plan 'everything'"),
         ({"budget": "soon"}, "'soon' is not a time"),
+        ({"plan": "tune:stage3", "budget": "5m"}, "a budget of 5m is for plan auto"),
     ],
 )
 def test_what_is_no_plan_and_no_time_is_named(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from convatlas import zoo
 from convatlas.errors import ConvAtlasError
+from convatlas.train.augment import standardised
 from convatlas.train.config import Augment, Optim, TrainConfig
 from convatlas.train.images import InMemory
 from convatlas.train.optim import optimiser
@@ -76,8 +77,8 @@ def test_training_on_cached_maps_is_training_bit_for_bit(name: str, cut: str, si
     for cached in (False, True):
         model = network(name)
         before = copied(model)
-        fine = Finetune(model, settings(cut, size), key=name, cached=cached)
-        shown = fine.shown(images, training=True)
+        fine = Finetune(model, settings(cut, size), key=name)
+        shown = fine.shown(images, training=True) if cached else images
         assert isinstance(shown, Maps) == cached
         history = fine.train(shown)
         found.append(([epoch.loss for epoch in history], model.state_dict(), fine.logits(shown)))
@@ -226,6 +227,25 @@ def test_maps_are_made_once_and_again_where_anything_differs() -> None:
         made.clear()
         Finetune(network("resnet20_cifar"), tuned, key=key, progress=told).shown(of, training=True)
         assert bool(made) == expected
+
+
+@pytest.mark.parametrize("name", ["nasnet_a_cifar", "resnet20_cifar"])  # two maps a block; no room
+def test_what_cannot_be_kept_is_run_anew(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "resnet20_cifar":
+        monkeypatch.setenv("CONVATLAS_CACHE_LIMIT", "1K")
+    model, images, told = network(name), some_images(32), list[str]()
+    cut = zoo.stage_names(model)[-1]
+    fine = Finetune(model, settings(cut, 32), key="", say=told.append)
+    shown = fine.shown(images, training=True)
+    assert shown is images
+    assert "run anew in every step" in told[0]
+    losses = [epoch.loss for epoch in fine.train(shown)]
+    assert np.isfinite(losses).all()
+    assert losses[0] != losses[1]
+    with torch.inference_mode():
+        x = standardised(images.images.float() / 255, fine.tuning.config)
+        expected = model.eval()(x).double().numpy()
+    assert np.abs(fine.logits(images) - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("count", [8, 50, 244, 3000, 50_000])

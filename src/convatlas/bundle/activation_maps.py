@@ -31,6 +31,7 @@ from convatlas.bundle.look import Look, stage_modules
 from convatlas.errors import ConvAtlasError
 from convatlas.zoo.heads.probe import ProbeNet
 
+What = Literal["means", "deviations", "units"]
 Method = Literal["class-activation map", "Grad-CAM"]
 
 _AGREES = 1e-4  # of the largest logit: within rounding, the mean over places is the logit
@@ -41,7 +42,7 @@ class Part:
     """What one tapped cut gives to a logit."""
 
     cut: str
-    what: Literal["means", "deviations", "units"]  # of its maps; "units" of a hidden layer have no places
+    what: What  # of its maps; "units" of a hidden layer have no places
     logit: float  # its share of the logit
 
 
@@ -88,10 +89,11 @@ def _of_probe(seen: Look, image: int, classes: Sequence[int], usual: Tensor | No
     assert isinstance(model, ProbeNet)
     with torch.inference_mode():
         activations = {cut: value[image].double() for cut, value in seen.maps.items()}
-        blocks = [
-            *((cut, "means") for cut in model.config.means),
-            *((c, "deviations") for c in model.config.deviations),
+        kinds: list[tuple[What, tuple[str, ...]]] = [
+            ("means", model.config.means),
+            ("deviations", model.config.deviations),
         ]
+        blocks = [(cut, what) for what, cuts in kinds for cut in cuts]
         widths = [len(activations[cut]) for cut, _ in blocks]
         weights = model.fc.weight.double()[list(classes)].split(widths, dim=1)
         bias = model.fc.bias.double()[list(classes)]
@@ -101,15 +103,16 @@ def _of_probe(seen: Look, image: int, classes: Sequence[int], usual: Tensor | No
         maps: list[Tensor] = []
         for (cut, what), weight, off in zip(blocks, weights, before, strict=True):
             values = activations[cut]
+            read: What = "units" if values.ndim == 1 else what
             if values.ndim == 1:
-                given, what = weight @ values - off, "units"
+                given = weight @ values - off
             else:
                 placed = torch.einsum("kc,chw->khw", weight, values if what == "means" else _shares(values))
                 placed = placed - off[:, None, None]
                 given = placed.mean((1, 2))
                 maps.append(placed)
             for row, logit in zip(parts, given.tolist(), strict=True):
-                row.append(Part(cut=cut, what=what, logit=logit))  # type: ignore[arg-type] - one of the three words
+                row.append(Part(cut=cut, what=read, logit=logit))
         bias = bias + torch.stack(before).sum(0)
     constant = bias.tolist()
     logits = [sum(part.logit for part in row) + own for row, own in zip(parts, constant, strict=True)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -131,6 +131,7 @@ def adapt(
             share=share,
             closing=1 + share * (count - 1) * every_fold,
         )
+        advice = replace(advice, budget=budget)  # as it was given, before images were prepared and plans timed
     else:
         trials = [run(plan, fold) for fold in range(count if every_fold else 1)]
         foretold = max(trial.seconds for trial in trials) / share

@@ -12,7 +12,7 @@ from convatlas.bundle.folder import ensure_replaceable, whole_folder
 from convatlas.data import DecodeError
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.images import Progress, resolve_device, silent
-from convatlas.jobs.overlay import GRID, overlay, thumbnail
+from convatlas.jobs.overlay import GRID, overlay, thumbnail, written
 from convatlas.jobs.remembered import Remembered, nearest_json
 
 if TYPE_CHECKING:
@@ -176,7 +176,4 @@ def map_json(map_: ActivationMap) -> dict[str, Any]:
 
 def _kept(folder: Path | None, name: str, made: Any) -> str | None:
     """Writes a picture into the assets, if there is a folder to keep it in; its name there."""
-    if folder is None:
-        return None
-    (folder / "assets" / name).write_bytes(made())
-    return f"assets/{name}"
+    return None if folder is None else written(folder, name, made())

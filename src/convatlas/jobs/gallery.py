@@ -12,7 +12,7 @@ import numpy as np
 
 from convatlas.data import Dataset, Record, decode, seen
 from convatlas.errors import ConvAtlasError
-from convatlas.jobs.overlay import GRID, overlay, thumbnail
+from convatlas.jobs.overlay import GRID, overlay, thumbnail, written
 
 if TYPE_CHECKING:
     from convatlas.bundle.classifier import Classifier
@@ -70,11 +70,11 @@ def explain_rows(
         for i, (row, image) in enumerate(zip(rows[part], images, strict=True)):
             name = f"{kind}-{start + i:03d}"
             if not row.get("thumbnail"):
-                row["thumbnail"] = _written(folder, f"{name}.jpg", thumbnail(image, _SIDE))
+                row["thumbnail"] = written(folder, f"{name}.jpg", thumbnail(image, _SIDE))
             if maps is not None:
                 values, box = maps[i].on_grid(GRID), seen(member.preprocessing, *image.size)
                 drawn = overlay(image, box, values, scale=float(np.abs(values).max()) or 1.0, side=_SIDE)
-                row |= {"map": _written(folder, f"{name}-map.jpg", drawn), "map_method": maps[i].method}
+                row |= {"map": written(folder, f"{name}-map.jpg", drawn), "map_method": maps[i].method}
             for near in nearest[i] if nearest is not None else ():
                 record = by_path[near.path]
                 small = thumbnail(decode(dataset.read(record), background=classifier.background)[0], _NEAR)
@@ -82,11 +82,6 @@ def explain_rows(
                     "path": dataset.locate(record),
                     "label": near.label,
                     "cosine": near.cosine,
-                    "thumbnail": _written(folder, f"{name}-near.jpg", small),
+                    "thumbnail": written(folder, f"{name}-near.jpg", small),
                 }
     return rows
-
-
-def _written(folder: Path, name: str, content: bytes) -> str:
-    (folder / "assets" / name).write_bytes(content)
-    return f"assets/{name}"

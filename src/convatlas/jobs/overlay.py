@@ -8,6 +8,7 @@ evidence.
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -49,6 +50,12 @@ def thumbnail(image: Image.Image, side: int) -> bytes:
     small = image.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.BILINEAR)
     return jpeg(small)
+
+
+def written(folder: Path, name: str, content: bytes) -> str:
+    """Puts a picture into FOLDER/assets; its name there, as the JSON beside it has it."""
+    (folder / "assets" / name).write_bytes(content)
+    return f"assets/{name}"
 
 
 def jpeg(image: Image.Image) -> bytes:

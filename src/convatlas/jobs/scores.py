@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from convatlas import metrics
 from convatlas.data import Dataset, Record, decode
+from convatlas.jobs.overlay import thumbnail, written
 
 MOST_MISTAKES = 24
 _THUMBNAIL = 256  # pixels of the longer side: sharp on dense screens
@@ -108,12 +107,8 @@ def write_thumbnails(
     rows: list[dict[str, Any]] = []
     for i, (record, row) in enumerate(found):
         image, _ = decode(dataset.read(record), name=row["path"])
-        image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)
-        buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, "JPEG", quality=80)
-        name = f"assets/mistake-{i:03d}.jpg"
-        (folder / name).write_bytes(buffer.getvalue())
-        rows.append({**row, "thumbnail": name})
+        small = thumbnail(image, _THUMBNAIL)
+        rows.append({**row, "thumbnail": written(folder, f"mistake-{i:03d}.jpg", small)})
     return rows
 
 

@@ -28,7 +28,7 @@ from convatlas.data import Dataset, Preprocessing, Record, examine, scan
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.images import Progress, resolve_device, silent
 from convatlas.jobs.layout import layouts, neighbours_agree
-from convatlas.jobs.overlay import jpeg
+from convatlas.jobs.overlay import jpeg, written
 from convatlas.jobs.selectivity import most_selective, selectivity
 from convatlas.weights.load import load_network
 from convatlas.weights.source import find_weights
@@ -109,7 +109,7 @@ def sees(
         result["filters"] = _write_filters(network, folder)
         for number, (row, image) in enumerate(zip(result["images"], pixels, strict=True)):
             small = _image(image).resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)
-            row["thumbnail"] = _written(folder, f"image-{number:04d}.jpg", jpeg(small.convert("RGB")))
+            row["thumbnail"] = written(folder, f"image-{number:04d}.jpg", jpeg(small.convert("RGB")))
         for row in result["stages"]:
             _write_patches(row, stages[row["name"]], pixels, folder)
         text = json.dumps(result, indent=1, ensure_ascii=False)
@@ -260,7 +260,7 @@ def _write_patches(row: dict[str, Any], seen: _Seen, pixels: np.ndarray, folder:
                     (top, left, scale),
                 )
             name = f"{row['name']}-{shown['channel']:04d}-{number}.jpg"
-            patch["picture"] = _written(folder, name, jpeg(picture))
+            patch["picture"] = written(folder, name, jpeg(picture))
 
 
 def _window(seen: _Seen, place: list[int], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -309,8 +309,3 @@ def _write_filters(network: nn.Module, folder: Path) -> dict[str, Any] | None:
 
 def _image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-
-
-def _written(folder: Path, name: str, content: bytes) -> str:
-    (folder / "assets" / name).write_bytes(content)
-    return f"assets/{name}"

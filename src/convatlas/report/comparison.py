@@ -15,8 +15,7 @@ from typing import Any
 from convatlas.report import words
 from convatlas.report.comparison_rows import DISPLAY, MEASURED, axis_words, drawing, figures, value_of
 from convatlas.report.draw import save, svg_of
-from convatlas.report.page import environment, markup, replaced
-from convatlas.report.palette import FONT, PALETTE
+from convatlas.report.page import environment, markup, replaced, style_sheet
 from convatlas.report.result import Result, read_versioned
 from convatlas.report.rows import NARROW, WIDE
 from convatlas.report.timeline import HISTORY
@@ -70,13 +69,12 @@ def render(folder: Path) -> Path:
 def page(result: Result) -> str:
     """The HTML text of a comparison that `read` returned."""
     jinja = environment()
-    style = jinja.get_template("page.css").render(palette=PALETTE, font=FONT)
     script = Path(__file__).with_name("comparison.js").read_text(encoding="utf-8")
     drawn = [figure for figure in figures(result) if figure not in ("timeline", "margins")]
     history = {figure: _figure(result, figure) for figure in figures(result) if figure not in drawn}
     return jinja.get_template("comparison.html.j2").render(
         result=result,
-        style=markup(style),
+        style=style_sheet(),
         script=markup(script),
         thin=words.THIN,
         created=result["created"].replace("T", " ").replace("Z", " UTC"),

@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from convatlas.report.page import environment, markup, replaced
-from convatlas.report.palette import FONT, PALETTE
+from convatlas.report.page import environment, replaced, style_sheet
 from convatlas.report.result import picture, read_versioned
 
 SCHEMA = "convatlas.explain/1"
@@ -27,7 +26,7 @@ def explain_page(result: dict[str, Any], folder: Path) -> str:
     jinja = environment()
     return jinja.get_template("explain.html.j2").render(
         result=result,
-        style=markup(jinja.get_template("page.css").render(palette=PALETTE, font=FONT)),
+        style=style_sheet(),
         rows=[_pictured(row, folder) for row in result["rows"]],
         centred=any(answer["centred"] for row in result["rows"] for answer in row.get("top", ())),
         methods=sorted({answer["method"] for row in result["rows"] for answer in row.get("top", ())}),

@@ -16,8 +16,7 @@ from typing import Any
 from convatlas.errors import ConvAtlasError
 from convatlas.report.lecture_drawings import DRAWINGS
 from convatlas.report.lecture_rows import ROWS, WORDS, in_words
-from convatlas.report.page import environment, markup, replaced
-from convatlas.report.palette import FONT, PALETTE
+from convatlas.report.page import environment, markup, replaced, style_sheet
 from convatlas.report.rows import NARROW, WIDE
 
 SCHEMA = "convatlas.lecture/1"
@@ -99,7 +98,6 @@ def render_lecture(folder: Path) -> Path:
 def lecture_page(study: dict[str, Any], folder: Path) -> str:
     """The HTML text for a study that `read_lecture` returned."""
     claims = study["claims"]
-    style = environment().get_template("page.css").render(palette=PALETTE, font=FONT)
     sections = [
         _section(name, list(own), study, folder) for name, own in groupby(claims, key=lambda claim: claim["section"])
     ]
@@ -108,7 +106,7 @@ def lecture_page(study: dict[str, Any], folder: Path) -> str:
         .get_template("lecture.html.j2")
         .render(
             study=study,
-            style=markup(style + environment().get_template("lecture.css").render()),
+            style=style_sheet() + markup(environment().get_template("lecture.css").render()),
             sections=sections,
             verdicts=[(name, study["verdicts"][name], why) for name, why in _VERDICTS.items()],
             errata=[claim for claim in claims if claim["id"] in study["errata"]],

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convatlas.report.page import environment, markup
-from convatlas.report.palette import FONT, PALETTE
+from convatlas.report.page import environment, markup, style_sheet
 
 
 def network_page(
@@ -26,5 +25,5 @@ def network_page(
         tables=tables,
         pictures=[markup(svg) for svg in (picture, *pictures)],
         card=card,
-        style=markup(jinja.get_template("page.css").render(palette=PALETTE, font=FONT)),
+        style=style_sheet(),
     )

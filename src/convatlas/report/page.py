@@ -88,10 +88,9 @@ def page(result: Result, folder: Path) -> str:
     wrong = sum(map(sum, matrix)) - sum(row[index] for index, row in enumerate(matrix))
     pairs = rows.most_confused(result)
     jinja = environment()
-    style = jinja.get_template("page.css").render(palette=PALETTE, font=FONT)
     return jinja.get_template("page.html.j2").render(
         result=result,
-        style=markup(style),
+        style=style_sheet(),
         thin=words.THIN,
         name=_last_part(result["data"]["path"]),
         created=result["created"].replace("T", " ").replace("Z", " UTC"),
@@ -129,6 +128,11 @@ def environment() -> jinja2.Environment:
     for function in (words.percent, words.interval, words.decimal, words.significant, words.duration, words.count):
         found.globals[function.__name__] = function
     return found
+
+
+def style_sheet() -> Any:
+    """The style that all pages share, in the colours of the charts."""
+    return markup(environment().get_template("page.css").render(palette=PALETTE, font=FONT))
 
 
 def markup(text: str) -> Any:

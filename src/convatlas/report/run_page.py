@@ -12,8 +12,7 @@ from typing import Any
 from convatlas.errors import ConvAtlasError
 from convatlas.report import words
 from convatlas.report.draw import svg_of
-from convatlas.report.page import environment, markup, replaced
-from convatlas.report.palette import FONT, PALETTE
+from convatlas.report.page import environment, markup, replaced, style_sheet
 from convatlas.report.rows import NARROW, WIDE
 from convatlas.report.study_chart import drawing
 
@@ -55,7 +54,7 @@ def run_page(run: dict[str, Any], epochs: list[dict[str, Any]], result: dict[str
         again=None if result else AGAIN_SECONDS,
         status=f"{len(epochs)} of {asked} epochs" + ("" if result else ", going on or stopped"),
         reached=_reached(result),
-        style=markup(jinja.get_template("page.css").render(palette=PALETTE, font=FONT)),
+        style=style_sheet(),
         figures=[
             {"name": name, "drawn": [(kind, markup(svg_of(drawing(chart, width=width)))) for kind, width in _WIDTHS]}
             for name, chart in curves(epochs).items()

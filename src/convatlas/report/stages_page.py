@@ -11,8 +11,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from convatlas.report.page import environment, markup, replaced
-from convatlas.report.palette import FONT, PALETTE
+from convatlas.report.page import environment, markup, replaced, style_sheet
+from convatlas.report.palette import PALETTE
 from convatlas.report.result import picture, read_versioned
 
 SCHEMA = "convatlas.sees/1"
@@ -45,7 +45,7 @@ def stages_page(result: dict[str, Any], folder: Path) -> str:
     filters = result["filters"]
     return jinja.get_template("stages.html.j2").render(
         result=result,
-        style=markup(jinja.get_template("page.css").render(palette=PALETTE, font=FONT)),
+        style=style_sheet(),
         thumbnails=[picture(folder, image["thumbnail"]) for image in result["images"]],
         filters=filters and {**filters, "picture": picture(folder, filters["picture"])},
         stages=[_stage(stage, result, folder) for stage in result["stages"]],

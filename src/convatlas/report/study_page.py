@@ -9,8 +9,7 @@ from typing import Any
 from convatlas.errors import ConvAtlasError
 from convatlas.report import words
 from convatlas.report.draw import save, svg_of
-from convatlas.report.page import environment, markup, replaced
-from convatlas.report.palette import FONT, PALETTE
+from convatlas.report.page import environment, markup, replaced, style_sheet
 from convatlas.report.rows import NARROW, WIDE
 from convatlas.report.study_chart import drawing
 
@@ -46,7 +45,7 @@ def study_page(study: dict[str, Any]) -> str:
     rows = [[shown(cell, kind) for cell, kind in zip(row, kinds, strict=True)] for row in study["rows"]]
     return jinja.get_template("study.html.j2").render(
         study=study,
-        style=markup(jinja.get_template("page.css").render(palette=PALETTE, font=FONT)),
+        style=style_sheet(),
         rows=rows,
         brackets=any("[" in cell for row in rows for cell in row[1:]),
         figures=[

@@ -43,7 +43,7 @@ def _arranged(module: nn.Module) -> nn.Module:
 
 def _watched(
     module: nn.Module, example: Tensor
-) -> tuple[list[tuple[nn.Conv2d, nn.BatchNorm2d]], Tensor | dict[str, Tensor]]:
+) -> tuple[list[tuple[nn.Conv2d, nn.BatchNorm2d]], Tensor | tuple[Tensor, ...] | dict[str, Tensor]]:
     """Each batch norm with the convolution whose output it reads, as seen while `example` runs, if called once; and what came out."""
     calls: Counter[nn.Module] = Counter()
     convolutions: list[tuple[Tensor, nn.Conv2d]] = []  # each with its output, by whose identity a batch norm finds it
@@ -63,8 +63,10 @@ def _watched(
     return [(conv, norm) for conv, norm in pairs if calls[conv] == calls[norm] == 1], output
 
 
-def _tensors(output: Tensor | dict[str, Tensor]) -> list[Tensor]:
-    return [output] if isinstance(output, Tensor) else list(output.values())
+def _tensors(output: Tensor | tuple[Tensor, ...] | dict[str, Tensor]) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    return list(output.values() if isinstance(output, dict) else output)
 
 
 def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
