@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from convatlas import zoo
+from convatlas import catalogue, zoo
 from convatlas.data import ClassMap, Dataset, examine, scan
 from convatlas.jobs.images import extract_features
+from convatlas.transfer.plans import TOGETHER
 from convatlas.transfer.probe import fit_probe, ladder, select
 from convatlas.weights.source import WeightsSource, find_weights
 from measuring import SHARED, WEIGHTS, folder, say, section, table, target
@@ -38,6 +39,7 @@ class Ladder:
 
 
 def main() -> None:
+    rungs = (*catalogue.find(find_weights("embedded").name).rungs, TOGETHER)
     rows, targets = [], []
     with folder() as scratch:
         untrained = [_untrained(scratch / f"{seed}.safetensors", seed) for seed in SEEDS]
@@ -55,9 +57,9 @@ def main() -> None:
                 name="chosen in each draw",
             )
             found = {f"untrained, mean of {len(SEEDS)} draws": mean, "embedded": embedded, "ImageNet weights": imagenet}
-            rows.append((f"{name}: pixels, {PIXELS} × {PIXELS}", *["" for _ in embedded.rungs], f"{pixels.mean():.3f}"))
+            rows.append((f"{name}: pixels, {PIXELS} × {PIXELS}", *["" for _ in rungs], f"{pixels.mean():.3f}"))
             for what, each in found.items():
-                cells = [f"{right.mean():.3f}" for right in each.rungs.values()]
+                cells = [f"{each.rungs[rung].mean():.3f}" for rung in rungs]
                 rows.append((f"{name}: {what}", *cells, f"{each.chosen.mean():.3f} ({each.name})"))
             closed, (low, high) = _closed(mean.chosen, embedded.chosen, imagenet.chosen)
             measured = f"{100 * closed:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
@@ -68,7 +70,7 @@ def main() -> None:
         "cross-validation on the training part chose. The gap is that between the chosen rungs of the untrained network and of "
         "ImageNet's weights; its share has a 95 % bootstrap interval over test images "
         f"({DRAWS:,} resamples, the sides paired). The backbone's weights are those in the package, one training run.",
-        table(("", *embedded.rungs, "chosen"), rows),
+        table(("", *rungs, "chosen"), rows),
         targets=targets,
     )
 

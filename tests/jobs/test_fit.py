@@ -243,6 +243,7 @@ def test_a_report_is_written_and_shows_the_result(mixed_up: Path, backbone: Path
     result = fit(mixed_up, weights=backbone, out=tmp_path / "model")
     assert result.report == tmp_path / "model/report.html"
     page = (result.bundle / "report.html").read_text(encoding="utf-8")
+    assert result.stage is not None
     for text in (result.stage, *CLASSES, "été 300.png"):
         assert text in page
     assert result.json["seconds"]["report"] > 0

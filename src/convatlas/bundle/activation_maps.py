@@ -93,7 +93,7 @@ def _of_probe(seen: Look, image: int, classes: Sequence[int], usual: Tensor | No
             ("means", model.config.means),
             ("deviations", model.config.deviations),
         ]
-        blocks = [(cut, what) for what, cuts in kinds for cut in cuts]
+        blocks: list[tuple[str, What]] = [(cut, what) for what, cuts in kinds for cut in cuts]
         widths = [len(activations[cut]) for cut, _ in blocks]
         weights = model.fc.weight.double()[list(classes)].split(widths, dim=1)
         bias = model.fc.bias.double()[list(classes)]
