@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import convatlas
-from convatlas.jobs import fit as job
+from convatlas.jobs import decide as job
 from convatlas.jobs.evaluate import evaluate
 from convatlas.jobs.fit import FitResult, fit
 from convatlas.transfer.probe import Selection

@@ -18,7 +18,8 @@ from PIL import Image
 
 import convatlas
 from convatlas.errors import ConvAtlasError
-from convatlas.jobs import fit as job
+from convatlas.jobs import decide as job
+from convatlas.jobs import fit as fitting
 from convatlas.jobs.fit import FitResult
 from tiny import CLASSES, content, photo, state, write_photos, write_split
 
@@ -32,7 +33,7 @@ def fit(backbone: Path, tmp_path: Path) -> Fit:
     def run(data: Path, **options: Any) -> FitResult:
         number = len(list(tmp_path.glob("model-*")))
         given = {"weights": backbone, "out": tmp_path / f"model-{number}", "report": False, **options}
-        return job.fit(data, **given)
+        return fitting.fit(data, **given)
 
     return run
 

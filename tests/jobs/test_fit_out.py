@@ -29,8 +29,8 @@ def raiser(error: type[BaseException]) -> Callable[..., Any]:
 
 # Everything that happens between the last choice and the finished folder.
 MOMENTS = (
-    "convatlas.jobs.fit.select",
-    "convatlas.jobs.fit.scores",
+    "convatlas.jobs.decide.select",
+    "convatlas.jobs.fit_json.scores",
     "convatlas.jobs.fit.write_thumbnails",
     "convatlas.jobs.probe_model.load_network",
     "safetensors.torch.save_file",
@@ -108,7 +108,7 @@ def test_what_was_computed_before_a_failure_is_not_computed_again(
     photos: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("convatlas.jobs.fit.select", raiser(KeyboardInterrupt))
+        patch.setattr("convatlas.jobs.decide.select", raiser(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             fit(photos, weights=backbone, out=tmp_path / "m", report=False)
     result = fit(photos, weights=backbone, out=tmp_path / "m", report=False)
@@ -142,7 +142,7 @@ def test_a_foreign_folder_is_refused_before_any_work(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/a.txt").write_text("1")
     (tmp_path / "mine/b.txt").write_text("2")
-    monkeypatch.setattr("convatlas.jobs.fit.extract_features", raiser(Broken))
+    monkeypatch.setattr("convatlas.jobs.material.extract_features", raiser(Broken))
     with pytest.raises(ConvAtlasError, match="holds 'a.txt' and more"):
         fit(photos, weights=backbone, out=tmp_path / "mine")
 

@@ -1,0 +1,155 @@
+"""What a fit decides, on the training images alone, and what the decision is then judged by.
+
+A probe is fitted on every stage and one of them chosen by cross-validation; where plans that train are asked for, they are tried. Only then
+is the test part looked at. Without one the headline comes from outer folds, in each of which the whole choice is made anew.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from convatlas.data import folds
+from convatlas.jobs.images import Progress, resolve_device
+from convatlas.jobs.material import Material, Side
+from convatlas.transfer.plans import Plan
+from convatlas.transfer.probe import (
+    OuterFolds,
+    Selection,
+    outer_folds_predictions,
+    rungs_of,
+    select,
+)
+
+if TYPE_CHECKING:
+    from convatlas.jobs.adapt import Adapted
+    from convatlas.transfer.workshop import Trained
+
+_OUTER_FOLDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the user left to be decided, and what not."""
+
+    plan: Plan | None  # None searches where there is a budget, and probes where there is none
+    budget: float | None  # seconds for all that trains
+    class_weights: Literal["balanced"] | None = None
+    norms: Literal["frozen", "stats", "train"] = "frozen"
+    device: str = "auto"
+    seed: int = 0
+
+    @property
+    def trains(self) -> bool:
+        """Whether a plan that trains may come out."""
+        return self.plan.trains if self.plan else bool(self.budget)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    """What was chosen, and what it says of the images that judge it."""
+
+    selection: Selection  # the best probe, and those on the other rungs
+    rungs: dict[str, tuple[np.ndarray, ...]]  # of the training images
+    by_rung: dict[str, np.ndarray]  # (test, K) probabilities by each rung's probe; empty without a test part
+    adapted: Adapted | None  # the search for a plan that trains, where there was one
+    outer: OuterFolds | None  # where a probe was judged by them
+    judged: Side
+    probabilities: np.ndarray  # (judged, K), calibrated
+    told: list[str]  # what somebody should know
+    solve_seconds: float
+    adapt_seconds: float | None
+
+    @property
+    def trained(self) -> Trained | None:
+        """The network that was trained, where that was chosen."""
+        return self.adapted.trained if self.adapted else None
+
+    @property
+    def scale(self) -> float:
+        """Of the chosen classifier's logits: 1 / its temperature."""
+        return self.adapted.scale if self.adapted and self.trained else self.selection.probe.scale
+
+    @property
+    def right(self) -> np.ndarray:
+        """(judged,) whether the likeliest class is the true one."""
+        return self.probabilities.argmax(axis=1) == self.judged.labels
+
+
+def decide(found: Material, wanted: Wanted, *, progress: Progress) -> Decided:
+    """Chooses a probe or a plan for the training images, and judges it on the test images or on outer folds."""
+    started, train, test, classes = time.perf_counter(), found.train, found.test, len(found.classes)
+    progress("solve", 0, 1)
+    rungs = rungs_of(wanted.plan, train.rungs(found.passed))
+    selection = select(rungs, train.labels, classes, class_weights=wanted.class_weights, folds=found.held_out)
+    by_rung: dict[str, np.ndarray] = {}
+    if len(test):
+        unseen = rungs_of(wanted.plan, test.rungs(found.passed))
+        by_rung = {name: probe.probabilities(unseen[name]) for name, probe in selection.probes.items()}
+    told, adapting = list[str](), time.perf_counter()
+    adapted = _adapted(found, wanted, rungs, selection.name, told, progress) if wanted.trains else None
+    adapt_seconds = time.perf_counter() - adapting if adapted else None
+
+    outer = None
+    if adapted and adapted.trained and len(test):
+        judged, probabilities = test, adapted.test
+    elif adapted and adapted.trained:
+        judged, probabilities = train.subset(adapted.judged), adapted.held_out[adapted.judged]
+    elif len(test):
+        judged, probabilities = test, by_rung[selection.name]
+    else:
+        deal = folds(train.labels, found.together, k=_OUTER_FOLDS, seed=wanted.seed + 1)
+        outer = outer_folds_predictions(
+            rungs, train.labels, classes, deal, class_weights=wanted.class_weights, folds=found.held_out
+        )
+        kept = np.flatnonzero(np.isfinite(outer.probabilities).all(axis=1))
+        judged, probabilities = train.subset(kept), outer.probabilities[kept]
+    progress("solve", 1, 1)
+    return Decided(
+        selection=selection,
+        rungs=rungs,
+        by_rung=by_rung,
+        adapted=adapted,
+        outer=outer,
+        judged=judged,
+        probabilities=probabilities,
+        told=told,
+        solve_seconds=time.perf_counter() - started - (adapt_seconds or 0.0),
+        adapt_seconds=adapt_seconds,
+    )
+
+
+def _adapted(
+    found: Material,
+    wanted: Wanted,
+    rungs: dict[str, tuple[np.ndarray, ...]],
+    best: str,
+    told: list[str],
+    progress: Progress,
+) -> Adapted:
+    from convatlas.jobs.adapt import adapt  # and with it torch
+
+    train, test = found.train, found.test
+    return adapt(
+        found.dataset,
+        [*train.records, *test.records],
+        np.concatenate([train.labels, test.labels]),
+        len(train),
+        found.source,
+        rungs,
+        best,
+        found.passed.store.means([*train.sha256s, *test.sha256s]),
+        len(found.classes),
+        plan=wanted.plan,
+        budget=wanted.budget,
+        together=found.together,
+        class_weights=wanted.class_weights,
+        norms=wanted.norms,
+        device=resolve_device(wanted.device),
+        seed=wanted.seed,
+        progress=progress,
+        say=told.append,
+    )

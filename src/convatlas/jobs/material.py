@@ -1,0 +1,150 @@
+"""What a fit learns from: the images of a folder, their features, and which of them train and which only judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from convatlas.data import ClassMap, Dataset, Examined, Framing, Problem, Record, choose, diagnose, units, worst_first
+from convatlas.data.framing import FitMode
+from convatlas.errors import ConvAtlasError
+from convatlas.jobs.images import Pass, Progress, extract_features
+from convatlas.transfer.probe import ladder
+from convatlas.weights.source import WeightsSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """Images that can be used, of the training or the test side."""
+
+    records: list[Record]
+    sha256s: list[str]
+    labels: np.ndarray  # (n,) class indices
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def rungs(self, passed: Pass) -> dict[str, tuple[np.ndarray, ...]]:
+        """What the probes are fitted on: each stage alone, and all of them."""
+        return ladder(passed.store.means(self.sha256s), passed.store.deviations(self.sha256s))
+
+    def subset(self, index: np.ndarray) -> Side:
+        """The images of these rows."""
+        return Side(
+            records=[self.records[i] for i in index],
+            sha256s=[self.sha256s[i] for i in index],
+            labels=self.labels[index],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """The images of a fit, after the one pass."""
+
+    dataset: Dataset
+    source: WeightsSource  # with the preprocessing that these images get
+    framing: Framing  # how they become square
+    passed: Pass
+    problems: tuple[Problem, ...]  # worst first
+    classes: ClassMap
+    train: Side
+    test: Side  # empty where the data have no such part
+
+    @cached_property
+    def together(self) -> np.ndarray:
+        """(train,) ids of the units that are held out together: copies of an image, or a group."""
+        return units([record.group for record in self.train.records], self.train.sha256s)
+
+    @cached_property
+    def held_out(self) -> np.ndarray | None:
+        """Fold ids for leaving one unit out; None, one image at a time, where all stand alone.
+
+        A unit that holds all there is of a class is always fitted (-1): the class could not be recognised without it.
+        """
+        together, labels = self.together, self.train.labels
+        if len(np.unique(together)) == len(together):
+            return None
+        whole = [np.unique(together[labels == label]) for label in np.unique(labels)]
+        needed = [unit[0] for unit in whole if len(unit) == 1]
+        return np.where(np.isin(together, needed), -1, together)
+
+
+def gather(
+    dataset: Dataset, source: WeightsSource, resize_mode: FitMode, *, device: str, progress: Progress
+) -> Material:
+    """Reads, checks and runs all images of `dataset`. Raises `ConvAtlasError` where none can be learned from."""
+    framing = choose(resize_mode, source.preprocessing, dataset)
+    source = replace(source, preprocessing=replace(source.preprocessing, fit=framing.fit))
+    passed = extract_features(dataset, dataset.records, source, device=device, progress=progress)
+    classes = ClassMap(dataset.classes)
+    train, test = _sides(dataset, passed.examined, classes)
+    if not len(train):
+        if set(dataset.splits) <= {"val", "test"}:
+            raise ConvAtlasError(
+                f"{dataset.root}: has a test part only.", remedy="Add a folder `train`, or give class folders."
+            )
+        raise ConvAtlasError(
+            f"{dataset.root}: no training image could be used.",
+            remedy="`convatlas check` names each file and the reason.",
+        )
+    return Material(
+        dataset=dataset,
+        source=source,
+        framing=framing,
+        passed=passed,
+        problems=worst_first([*dataset.problems, *diagnose(dataset, passed.examined)]),
+        classes=classes,
+        train=train,
+        test=test,
+    )
+
+
+def refuse_blockers(problems: Sequence[Problem]) -> None:
+    """What the listing shows to make a fit meaningless. Raises `ConvAtlasError` for the first."""
+    for problem in problems:
+        if problem.kind in ("unknown-class", "one-class"):
+            raise ConvAtlasError(problem.message, remedy=problem.remedy)
+
+
+def refuse_among_images(dataset: Dataset, target: Path) -> None:
+    """A model folder holds images, which the next run would take for a class."""
+    if dataset.root.is_dir() and target.resolve().is_relative_to(dataset.root.resolve()):
+        raise ConvAtlasError(
+            f"{target} lies inside the images of {dataset.root}.", remedy="Give a folder elsewhere with --out."
+        )
+
+
+def default_out(dataset: Dataset) -> Path:
+    """`NAME-classifier` in the working directory (beside the images, if that is among them), numbered on where that is taken."""
+    root = dataset.root.resolve()
+    place = root.parent if dataset.root.is_dir() and Path.cwd().is_relative_to(root) else Path()
+    base = f"{root.stem or 'images'}-classifier"
+    candidates = (place / (base if i == 1 else f"{base}-{i}") for i in range(1, 10_000))
+    return next(path for path in candidates if not path.exists())
+
+
+def _sides(dataset: Dataset, examined: Sequence[Examined], classes: ClassMap) -> tuple[Side, Side]:
+    """The training and the test side. With a test split the validation split trains too: choices are made by cross-validation.
+
+    Images that stand under two labels are left out of both, since one of the labels is wrong.
+    """
+    under: dict[str, set[str]] = {}
+    for item in examined:
+        under.setdefault(item.sha256, set()).add(item.record.label)
+    usable = [item for item in examined if item.facts is not None and len(under[item.sha256]) == 1]
+    held_out = "test" if "test" in dataset.splits else "val"
+
+    def side(items: list[Examined]) -> Side:
+        return Side(
+            records=[item.record for item in items],
+            sha256s=[item.sha256 for item in items],
+            labels=classes.indices([item.record.label for item in items]),
+        )
+
+    return side([i for i in usable if i.record.split != held_out]), side(
+        [i for i in usable if i.record.split == held_out]
+    )
