@@ -22,10 +22,11 @@ from convatlas.jobs.analyse import analyse
 from convatlas.jobs.images import Progress, silent
 from convatlas.jobs.pixels import prepared
 from convatlas.metrics import softmax
-from convatlas.transfer.advise import Advice, Trial, advise, follow
+from convatlas.transfer.advise import Advice, follow
 from convatlas.transfer.frozen import Norms
 from convatlas.transfer.plans import ALL, Plan, plans_for
-from convatlas.transfer.probe import ClassWeights, Features, fit_probe
+from convatlas.transfer.probe import Features
+from convatlas.transfer.trials import Trials
 from convatlas.transfer.workshop import Trained, Workshop
 from convatlas.weights.source import WeightsSource
 
@@ -103,46 +104,35 @@ def adapt(
         progress=progress,
         say=say,
     )
-    fold_of = folds(labels[:train], together, k=FOLDS, seed=seed)
-    count = int(fold_of.max()) + 1
-    if not count:
+    rows, own = np.arange(train), labels[:train]
+    trials = Trials(shop, rows, folds(own, together, k=FOLDS, seed=seed))
+    if not trials.outs:
         raise ConvAtlasError(
             "no image can be held out to judge a plan that trains.",
             remedy="Give at least two images of every class, from different groups.",
         )
-    outs = [np.flatnonzero(fold_of == fold) for fold in range(count)]
-
-    def run(tried: Plan, fold: int) -> Trial:
-        found = shop.train(tried, np.flatnonzero(fold_of != fold), outs[fold])
-        return Trial(fold=fold, rows=outs[fold], logits=found.logits, seconds=found.seconds)
-
-    every_fold = len(records) == train  # without a test part the headline comes from all of them
-    own = labels[:train]
-    share = 1 - 1 / count
+    asked = range(len(trials.outs) if len(records) == train else 0)  # folds that the headline comes from
     if plan is None:
-        probe = Plan(kind="probe", at=(best,))
-        probed = [_probed(rungs[best], own, num_classes, class_weights, fold, rows) for fold, rows in enumerate(outs)]
         tried = [each for each in plans_for(_stages(source)) if each.trains]
-        seconds = {each: shop.pace(each, train).seconds(train) for each in tried}
-        advice = advise(
-            *(own, probe, probed, run, seconds),
+        advice = trials.advice(
+            *(best, rungs[best], trials.foretold(tried)),
             memory=_memory(source, tried, num_classes),
             budget=None if budget is None else budget - (time.perf_counter() - began),
-            share=share,
-            closing=1 + share * (count - 1) * every_fold,
+            closing=max(0, len(asked) - 1),
+            class_weights=class_weights,
         )
         advice = replace(advice, budget=budget)  # as it was given, before images were prepared and plans timed
     else:
-        trials = [run(plan, fold) for fold in range(count if every_fold else 1)]
-        foretold = max(trial.seconds for trial in trials) / share
-        advice = follow(plan, own, trials, seconds=foretold, memory=_memory(source, [plan], num_classes).get(plan))
+        given = [trials.run(plan, fold) for fold in asked or range(1)]
+        foretold = max(trial.seconds for trial in given) / trials.share
+        advice = follow(plan, own, given, seconds=foretold, memory=_memory(source, [plan], num_classes).get(plan))
     held_out = np.full((train, num_classes), np.nan)
     if not advice.chosen.trains:
         nothing = np.empty((0, num_classes))
         return Adapted(advice=advice, trained=None, scale=advice.scale, test=nothing, held_out=held_out)
     done = {trial.fold for trial in advice.trials}
-    more = [run(advice.chosen, fold) for fold in range(count) if every_fold and fold not in done]
-    trained = shop.train(advice.chosen, np.arange(train), np.arange(train, len(records)))
+    more = [trials.run(advice.chosen, fold) for fold in asked if fold not in done]
+    trained = shop.train(advice.chosen, rows, np.arange(train, len(records)))
     classifier = trained.model.get_submodule(trained.model.classifiers[0])
     # LeNet's distances to codes cannot be scaled by their parameters
     scale = advice.scale if isinstance(classifier, nn.Linear | nn.Conv2d) else 1.0
@@ -150,16 +140,6 @@ def adapt(
         held_out[trial.rows] = softmax(scale * trial.logits)
     test = softmax(scale * trained.logits)
     return Adapted(advice=advice, trained=trained, scale=scale, test=test, held_out=held_out)
-
-
-def _probed(
-    features: Features, truth: np.ndarray, num_classes: int, class_weights: ClassWeights, fold: int, rows: np.ndarray
-) -> Trial:
-    """The chosen probe on a fold, fitted to the other images."""
-    others = np.setdiff1d(np.arange(len(truth)), rows)
-    probe = fit_probe(features, truth, num_classes, class_weights=class_weights, rows=others)
-    blocks = [features] if isinstance(features, np.ndarray) else features
-    return Trial(fold=fold, rows=rows, logits=probe.scores([block[rows] for block in blocks]), seconds=0.0)
 
 
 def _stages(source: WeightsSource) -> tuple[str, ...]:

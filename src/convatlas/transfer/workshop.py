@@ -50,7 +50,7 @@ class Trained:
     settings: Tuning
     audited: int  # parameters and buffers that were compared, bit by bit, after every epoch
     losses: tuple[float, ...]  # an epoch each
-    seconds: float
+    seconds: float  # of the training, the frozen part's pass with it where it was not cached
 
 
 class Workshop:
@@ -73,7 +73,7 @@ class Workshop:
         """`images` as `source` prepares them; `top` (n, d) are their features on the last rung, from which a head begins. `norms` says what
         batch norms do in the part that trains, `balance` makes classes count alike in the loss and in the probe that a head begins as."""
         self.source, self.images, self.num_classes = source, images, num_classes
-        self._top, self._labels = top, images.labels.numpy()
+        self.labels, self._top = images.labels.numpy(), top
         self._key = json.dumps([source.name, source.config, source.sha256()], sort_keys=True, default=str)
         self._device, self._seed = device, seed
         self._norms: Norms = norms
@@ -94,6 +94,7 @@ class Workshop:
         fine = self._parted(self._begun(plan, rows), self.settings(plan, len(rows)))
         training = Part(self._seen(fine, training=True), torch.from_numpy(rows))
         history = fine.train(training, progress=lambda done, total: self._progress(str(plan), done, total))
+        seconds = time.perf_counter() - started
         judged = Part(self._seen(fine, training=False), torch.from_numpy(others))
         logits = fine.logits(judged) if len(others) else np.empty((0, self.num_classes))
         return Trained(
@@ -102,7 +103,7 @@ class Workshop:
             settings=fine.tuning,
             audited=fine.audit.tensors,
             losses=tuple(epoch.loss for epoch in history),
-            seconds=time.perf_counter() - started,
+            seconds=seconds,
         )
 
     def pace(self, plan: Plan, images: int) -> Pace:
@@ -126,7 +127,7 @@ class Workshop:
             model, _ = load_network(source, num_classes=self.num_classes, in_channels=channels)
         if rows is not None:
             weights = "balanced" if self._balance == "weights" else None
-            probe = fit_probe(self._top, self._labels, self.num_classes, class_weights=weights, rows=rows)
+            probe = fit_probe(self._top, self.labels, self.num_classes, class_weights=weights, rows=rows)
             begin_as_probe(model, probe)
         return model
 
