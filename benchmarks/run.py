@@ -26,7 +26,7 @@ NAMES = (
     "zoo",
     "analysis",
 )
-LONG = ("cifar_fast",)  # hours of training: made by name only
+LONG = ("cifar_fast", "quadrants")  # hours of training: made by name only
 PREFACE = """# Benchmarks
 
 `make bench` makes the peers' environment and rewrites everything between markers; the scripts say how each figure comes about. Real

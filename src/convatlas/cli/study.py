@@ -23,6 +23,7 @@ class Study(enum.StrEnum):
     activations = "activations"
     ablations = "ablations"
     ensemble = "ensemble"
+    quadrants = "quadrants"
     two_processes = "two-processes"
 
 
@@ -35,7 +36,9 @@ def study(
     ],
     data: Annotated[
         Path | None,
-        typer.Argument(help="For what is trained: a folder (train/class/*, test/class/*), or a zip of one."),
+        typer.Argument(
+            help="For what is trained: a folder (train/class/*, test/class/*), or a zip of one; for quadrants a list of cases."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Where the page, the chart and the JSON go.")
@@ -48,7 +51,9 @@ def study(
     images: Annotated[
         int | None, typer.Option("--images", metavar="N", min=2, help="To train on, the first of each class.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", metavar="K", min=1, help="Trainings of each network.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", metavar="K", min=1, help="Trainings of each network; of quadrants, splits.")
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="The full length, for a GPU, not that of an hour.")] = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Train nothing; tell what the runs show, finished or not.")

@@ -11,7 +11,7 @@ from convatlas.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from convatlas.data.problems import Problem, worst_first
 from convatlas.data.records import Record
 from convatlas.data.scan import Dataset, scan
-from convatlas.data.split import folds, units
+from convatlas.data.split import folds, left_out, units
 from convatlas.data.views import Views
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "folds",
     "histogram",
     "kept",
+    "left_out",
     "scan",
     "seen",
     "units",

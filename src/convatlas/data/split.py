@@ -87,3 +87,16 @@ def folds(
     used = result >= 0
     result[used] = np.unique(result[used], return_inverse=True)[1]
     return result
+
+
+def left_out(units_: NDArray[np.int64], labels: ArrayLike) -> NDArray[np.int64] | None:
+    """Fold ids for leaving one unit out; None, one item at a time, where all stand alone.
+
+    A unit that holds all there is of a class is always fitted (-1): the class could not be recognised without it.
+    """
+    labels = np.asarray(labels)
+    if len(np.unique(units_)) == len(units_):
+        return None
+    whole = [np.unique(units_[labels == label]) for label in np.unique(labels)]
+    needed = [unit[0] for unit in whole if len(unit) == 1]
+    return np.where(np.isin(units_, needed), -1, units_)

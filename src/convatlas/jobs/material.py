@@ -9,7 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from convatlas.data import ClassMap, Dataset, Examined, Framing, Problem, Record, choose, diagnose, units, worst_first
+from convatlas.data import (
+    ClassMap,
+    Dataset,
+    Examined,
+    Framing,
+    Problem,
+    Record,
+    choose,
+    diagnose,
+    left_out,
+    units,
+    worst_first,
+)
 from convatlas.data.framing import FitMode
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.images import Pass, Progress, extract_features
@@ -61,16 +73,8 @@ class Material:
 
     @cached_property
     def held_out(self) -> np.ndarray | None:
-        """Fold ids for leaving one unit out; None, one image at a time, where all stand alone.
-
-        A unit that holds all there is of a class is always fitted (-1): the class could not be recognised without it.
-        """
-        together, labels = self.together, self.train.labels
-        if len(np.unique(together)) == len(together):
-            return None
-        whole = [np.unique(together[labels == label]) for label in np.unique(labels)]
-        needed = [unit[0] for unit in whole if len(unit) == 1]
-        return np.where(np.isin(together, needed), -1, together)
+        """Fold ids for leaving one unit out; None, one image at a time, where all stand alone."""
+        return left_out(self.together, self.train.labels)
 
 
 def gather(

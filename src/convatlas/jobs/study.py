@@ -95,6 +95,9 @@ def study(
         return study_lecture(out or name, progress=progress)
     plan = plan_of(name)
     folder = Path(out or name).expanduser()
+    if name == "quadrants":
+        changed = {"--epochs": epochs, "--images": images, "--full": full or None, "--runs": runs}
+        return _quadrants(data, folder, seeds, partial, resolve_device(device), changed, progress, say)
     length = _length(name, plan, full, epochs, images, seeds)
     _ensure_ours(folder, name)
     if plan.usual and data is None:
@@ -103,7 +106,6 @@ def study(
         )
     kind = resolve_device(device)
     find = importlib.import_module(f"convatlas.studies.{plan.module}").find
-    finding: Finding
     if length and data is not None:
         from convatlas.studies.laboratory import Laboratory
 
@@ -124,6 +126,40 @@ def study(
         finding = find(laboratory)
     else:
         finding = find(progress)
+    return _written(folder, name, finding, length, _command(name, data, length, partial))
+
+
+def _quadrants(
+    data: str | Path | None,
+    folder: Path,
+    splits: int | None,
+    partial: bool,
+    device: str,
+    changed: dict[str, object],
+    progress: Progress,
+    say: Callable[[str], None],
+) -> StudyResult:
+    """The study that trains as `fit` does, on several sets: their list is its data, and `seeds` are splits."""
+    from convatlas.jobs.quadrants import SPLITS, quadrants
+
+    if given := [flag for flag, value in changed.items() if value is not None]:
+        raise ConvAtlasError(
+            f"the study quadrants takes no {given[0]};", remedy="its list of cases says what it trains on."
+        )
+    if data is None:
+        raise ConvAtlasError(
+            "the study quadrants wants a list of cases;", remedy="docs/studies.md shows what one looks like."
+        )
+    _ensure_ours(folder, "quadrants")
+    wanted = splits or SPLITS
+    finding = quadrants(data, folder, splits=wanted, partial=partial, device=device, progress=progress, say=say)
+    words = ["convatlas", "study", "quadrants", str(data), f"--seeds={wanted}", *(["--partial"] if partial else [])]
+    return _written(folder, "quadrants", finding, None, shlex.join(words))
+
+
+def _written(folder: Path, name: str, finding: Finding, length: Length | None, command: str) -> StudyResult:
+    """The finding as study.json, page and chart."""
+    plan = plan_of(name)
     found = {
         **finding.to_json(),
         "schema": "convatlas.study/1",
@@ -133,7 +169,7 @@ def study(
         "shortened": " ".join(part for part in (_shortened(length, plan.full), finding.shortened) if part),
         "length": asdict(length) if length else None,
         "full": asdict(plan.full) if plan.full else None,
-        "command": _command(name, data, length, partial),
+        "command": command,
     }
     _write(folder, found)
     return StudyResult(folder=folder, json=found)
@@ -176,7 +212,7 @@ def _command(name: str, data: str | Path | None, length: Length | None, partial:
 
 def _ensure_ours(folder: Path, name: str) -> None:
     """Raises `ConvAtlasError` where `folder` is a file, or holds another study or something else, which it would be a pity to mix with."""
-    ours = {"runs", "study.json", "study.html", "chart.png", "chart.svg"}
+    ours = {"runs", "cells.json", "study.json", "study.html", "chart.png", "chart.svg"}
     if folder.exists() and not folder.is_dir():
         raise ConvAtlasError(f"{folder} is a file.", remedy="Give another folder with --out.")
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()

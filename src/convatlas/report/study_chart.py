@@ -1,4 +1,4 @@
-"""The chart of a study: lines with their range, or a dot with its interval a row, in one panel or several; from study.json alone.
+"""The chart of a study: lines with their range, a dot with its interval a row, or a row's plans side by side; from study.json alone.
 
 Which lines there are and what is along the axes differs from study to study, so the specification is made from the rows. Panels stand
 beside each other on a desk and one below the other on a telephone.
@@ -20,19 +20,19 @@ _LONGEST = 26  # characters of a label that stands before its dot; longer ones a
 def drawing(chart: dict[str, Any], *, width: int = WIDE) -> dict[str, Any]:
     """The Vega-Lite specification of a study's chart, `width` CSS pixels wide."""
     panels = list(dict.fromkeys(row["panel"] for row in chart["rows"]))
-    beside = chart["kind"] == "lines" and width >= WIDE
-    each = (width - 110) // len(panels) - 40 if beside else width - 90  # less what axes take
-    make = _lines if chart["kind"] == "lines" else _dots
-    drawn = [make(chart, panel, each, first=not i, beside=beside) for i, panel in enumerate(panels)]
-    colours = "shared" if chart["kind"] == "lines" else "independent"
+    make, columns = {"lines": (_lines, len(panels)), "dots": (_dots, 1), "quadrants": (_quadrants, 2)}[chart["kind"]]
+    columns = columns if width >= WIDE else 1
+    each = (width - 110) // columns - 40 if columns > 1 else width - 90  # less what axes take
+    drawn = [make(chart, panel, each, first=not i, beside=columns > 1) for i, panel in enumerate(panels)]
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.4.1.json",
         "background": "transparent",
         "padding": {"left": 6, "top": 4, "bottom": 4, "right": 14},
         "data": {"values": chart["rows"]},
         "config": {**style(), "title": {"fontSize": 14, "anchor": "start", "color": LIGHT["ink"], "fontWeight": 600}},
-        ("hconcat" if beside else "vconcat"): drawn,
-        "resolve": {"scale": {"color": colours, "strokeDash": "shared"}},
+        "concat": drawn,
+        "columns": columns,
+        "resolve": {"scale": {"color": "independent" if chart["kind"] == "dots" else "shared", "strokeDash": "shared"}},
         "spacing": 28,
     }
 
@@ -145,6 +145,56 @@ def _dots(chart: dict[str, Any], panel: str, width: int, *, first: bool, beside:
             {
                 "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1, "color": LIGHT["accent"]},
                 "encoding": {"y": label, "x": x},
+            },
+        ],
+    }
+
+
+def _quadrants(chart: dict[str, Any], panel: str, width: int, *, first: bool, beside: bool) -> dict[str, Any]:
+    """A line for each case, on it a point for each plan, and a ring around what was advised."""
+    rows = [row for row in chart["rows"] if row["panel"] == panel]
+    names = list(dict.fromkeys(row["line"] for row in chart["rows"]))
+    label = {
+        "field": "label",
+        "type": "nominal",
+        "sort": None,
+        "title": None,
+        "axis": {"domain": False, "ticks": False, "grid": True, "labelLimit": 130, "labelExpr": _broken(chart, panel)},
+    }
+    x = {
+        "field": "x",
+        "type": "quantitative",
+        "title": chart["x"],
+        "axis": {"grid": False, "tickCount": 5, "labelExpr": _PERCENT},
+        "scale": {"zero": False, "nice": False, "padding": 14},
+    }
+    colour = {
+        "field": "line",
+        "type": "nominal",
+        "sort": None,
+        "title": None,
+        "scale": {"domain": names, "range": _COLOURS[: len(names)]},
+        "legend": {"direction": "horizontal", "columns": 3, "symbolSize": 90, "symbolOpacity": 1},
+    }
+    return {
+        "title": panel,
+        "width": width - 60,
+        "height": {"step": 54},
+        "data": {"values": rows},
+        "encoding": {"y": label, "yOffset": {"field": "line", "type": "nominal", "sort": names}},
+        "layer": [
+            {
+                "mark": {"type": "rule", "size": 2, "opacity": 0.35},
+                "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "color": colour},
+            },
+            {
+                "transform": [{"filter": "datum.advised > 0"}],
+                "mark": {"type": "point", "size": 170, "strokeWidth": 1.6, "color": LIGHT["ink"], "filled": False},
+                "encoding": {"x": x, "opacity": {"field": "advised", "type": "quantitative", "legend": None}},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
+                "encoding": {"x": x, "color": colour},
             },
         ],
     }

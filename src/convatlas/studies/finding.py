@@ -50,7 +50,7 @@ Cell = str | float | Estimate | None
 class Chart:
     """What is drawn: lines over x, or a dot with its interval a row."""
 
-    kind: Literal["lines", "dots"]
+    kind: Literal["lines", "dots", "quadrants"]
     caption: str
     x: str  # title of the axis
     y: str = ""

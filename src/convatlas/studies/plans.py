@@ -89,6 +89,12 @@ PLANS: dict[str, Plan] = {
         usual=Length(epochs=15, images=5_000, seeds=7),
         full=Length(epochs=100, images=50_000, seeds=7),
     ),
+    "quadrants": Plan(
+        question="Little or much data, similar or different: which plan is best, and who would have chosen it?",
+        module="quadrants",
+        usual=None,  # its list of cases says what it trains on
+        full=None,
+    ),
     "two-processes": Plan(
         question="Is AlexNet on two GPUs the same network as on one, and what goes between them?",
         module="halves",

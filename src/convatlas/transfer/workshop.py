@@ -106,6 +106,12 @@ class Workshop:
             seconds=seconds,
         )
 
+    def keep(self, plan: Plan) -> None:
+        """Makes the maps that a plan trains on, where there are any; later trainings find them."""
+        fine = self._parted(self._begun(plan), self.settings(plan, len(self.images)))
+        for training in (True, False):
+            self._seen(fine, training=training)
+
     def pace(self, plan: Plan, images: int) -> Pace:
         """Timed on a few images: two steps, of which the faster counts, since the first is also the one that sets things up."""
         few = Part(self.images, torch.arange(min(TIMED, len(self.images))))
