@@ -59,6 +59,7 @@ def result(classes: Sequence[str] = ("ants", "bees"), *, mistakes: int = 3, test
         "stage": "stage3",
         "strength": 12.3,
         "stages": stages,
+        "advice": advice(),
         "classes": [
             {
                 "name": name,
@@ -122,3 +123,32 @@ def write(content: dict[str, Any], folder: Path) -> Path:
             Image.new("RGB", (16, 12), (40 * index % 256, 90, 160)).save(folder / mistake["thumbnail"])
     (folder / "fit.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
+
+
+def advice() -> dict[str, Any]:
+    """Four plans, of which the second is both quicker and better than the third, and the last was not tried."""
+    plans = [
+        {
+            "plan": plan,
+            "words": words,
+            "seconds": seconds,
+            "memory": 120_000_000,
+            "accuracy": accuracy,
+            "interval": [accuracy - 0.04, accuracy + 0.02] if accuracy else None,
+            "log_loss": 0.3 if accuracy else None,
+            "images": 40 if accuracy else 0,
+            "difference": accuracy - 0.9 if accuracy and not chosen else None,
+            "difference_interval": [accuracy - 0.95, accuracy - 0.88] if accuracy and not chosen else None,
+            "took": seconds,
+            "note": "" if chosen else "no better, and costs more",
+            "chosen": chosen,
+        }
+        for plan, words, seconds, accuracy, chosen in (
+            ("probe:stage3", "linear probe on stage3", 0.0, 0.8, False),
+            ("tune:stage3", "fine-tuning from stage3 on", 12.0, 0.9, True),
+            ("tune:all", "fine-tuning of the whole network", 90.0, 0.85, False),
+            ("scratch", "training from scratch", 400.0, None, False),
+        )
+    ]
+    reason = "fine-tuning from stage3 on has a lower held-out log-loss than the probe."
+    return {"chosen": "tune:stage3", "reason": reason, "budget": 600.0, "spent": 102.0, "plans": plans}

@@ -33,6 +33,19 @@ def test_stages_keep_their_order_and_test_figures_are_a_second_mark() -> None:
     assert rows.TEST not in draw.svg("ladder", result(tested=False))
 
 
+def test_the_front_holds_the_plans_that_none_beats_in_time_and_accuracy() -> None:
+    drawn = rows.fill("plans", result())["data"]["values"]
+    assert [row["plan"] for row in drawn] == [
+        "probe:stage3",
+        "tune:stage3",
+        "tune:all",
+    ]  # what was not tried has no accuracy
+    assert [row["front"] for row in drawn] == [True, True, False]
+    assert all(row["seconds"] > 0 for row in drawn)  # the axis is logarithmic
+    svg = draw.svg("plans", result())
+    assert ">tune:all<" in svg and ">scratch<" not in svg
+
+
 def test_confusion_keeps_the_order_of_the_classes_and_counts_every_image() -> None:
     names = ["wasps", "ants", "bees"]
     drawn = rows.fill("confusion", result(names))["data"]["values"]

@@ -87,6 +87,34 @@ def _ladder() -> alt.LayerChart:
     ).properties(height=alt.Step(40))
 
 
+def _plans() -> alt.LayerChart:
+    base = alt.Chart(_NO_ROWS).encode(
+        x=alt.X(
+            "seconds:Q",
+            scale=alt.Scale(type="log", nice=False, padding=40),
+            axis=alt.Axis(grid=False, tickCount=5, format="~s"),
+            title="seconds of training, after the pass that every plan begins with",
+        )
+    )
+    up = alt.Scale(zero=False, nice=False, padding=18)
+    value = alt.Y("value:Q", scale=up, axis=alt.Axis(labelExpr=_PERCENT, tickCount=5, grid=True), title="accuracy")
+    chosen = alt.when("datum.chosen")
+    return _layers(
+        base.transform_filter("datum.front")
+        .mark_line(interpolate="step-after", strokeDash=[5, 4], strokeWidth=1.5, color=LIGHT["second"])
+        .encode(y=value),
+        base.mark_rule(size=4, opacity=0.35, strokeCap="round", color=LIGHT["accent"]).encode(
+            y=alt.Y("low:Q", scale=up), y2="high:Q"
+        ),
+        base.mark_point(filled=True, opacity=1, color=LIGHT["accent"]).encode(
+            y=value, size=chosen.then(alt.value(190)).otherwise(alt.value(80))
+        ),
+        base.mark_text(align="center", dy=-14, color=LIGHT["ink"], fontWeight=600).encode(
+            y=alt.Y("high:Q", scale=up), text="plan:N", opacity=chosen.then(alt.value(1)).otherwise(alt.value(0.75))
+        ),
+    ).properties(height=NARROW_HEIGHT)
+
+
 def _confusion() -> alt.LayerChart:
     base = alt.Chart(_NO_ROWS).encode(
         x=alt.X(
@@ -176,6 +204,7 @@ NARROW_HEIGHT = 280  # of the reliability diagram's plot, which is about square
 STRUCTURES: dict[str, Callable[[], alt.LayerChart]] = {
     "interval": _interval,
     "ladder": _ladder,
+    "plans": _plans,
     "confusion": _confusion,
     "reliability": _reliability,
     "time": _time,
@@ -243,6 +272,11 @@ def interval(result: Result, *, width: int = WIDE) -> alt.LayerChart:
 def ladder(result: Result, *, width: int = WIDE) -> alt.LayerChart:
     """The stage ladder: cross-validated accuracy of a probe on each stage; the test figures are a lighter second mark."""
     return _drawn("ladder", result, width)
+
+
+def plans(result: Result, *, width: int = WIDE) -> alt.LayerChart:
+    """Accuracy of every plan that was tried against the time it takes; the dashed line is the Pareto front."""
+    return _drawn("plans", result, width)
 
 
 def confusion(result: Result) -> alt.LayerChart:

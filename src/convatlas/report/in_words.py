@@ -51,4 +51,19 @@ def time(result: Result) -> str:
     return f"Time by phase: {parts}."
 
 
-IN_WORDS = {"interval": interval, "ladder": ladder, "confusion": confusion, "reliability": reliability, "time": time}
+def plans(result: Result) -> str:
+    told = "; ".join(
+        f"{plan['words']} {words.percent(plan['accuracy'])}, {words.interval(plan['interval'])}, {words.duration(plan['seconds'])}"
+        for plan in rows.tried_plans(result)
+    )
+    return f"Held-out accuracy, 95 % interval and time of each plan that was tried: {told}."
+
+
+IN_WORDS = {
+    "interval": interval,
+    "ladder": ladder,
+    "plans": plans,
+    "confusion": confusion,
+    "reliability": reliability,
+    "time": time,
+}

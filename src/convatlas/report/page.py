@@ -145,12 +145,16 @@ def markup(text: str) -> Any:
 def _figures(result: Result) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for name in rows.ROWS:
-        if name == "reliability" and not any(part["count"] for part in result["calibration"]):
+        nothing = {
+            "reliability": not any(part["count"] for part in result["calibration"]),
+            "plans": len(rows.tried_plans(result)) < 2,
+        }
+        if nothing.get(name):
             figures[name] = None
             continue
         widths = (
             {"wide": rows.WIDE, "narrow": rows.NARROW}
-            if name in ("interval", "ladder", "time")
+            if name in ("interval", "ladder", "plans", "time")
             else {"both": rows.WIDE}
         )
         variants = [{"class": kind, "svg": markup(svg(name, result, width=width))} for kind, width in widths.items()]

@@ -120,12 +120,48 @@ def time(result: Result, width: int) -> dict[str, Any]:
     return {"data": {"values": rows}, "width": width}
 
 
-ROWS = {"interval": interval, "ladder": ladder, "confusion": confusion, "reliability": reliability, "time": time}
+def plans(result: Result, width: int) -> dict[str, Any]:
+    """The plans that were tried; the seconds are beyond the pass through the network that all of them begin with."""
+    solved = max((result["seconds"] or {}).get("solve") or 0.0, 0.01)
+    rows: list[dict[str, Any]] = []
+    for plan in tried_plans(result):
+        low, high = plan["interval"]
+        rows.append(
+            {
+                "plan": plan["plan"],
+                "seconds": max(plan["seconds"] or solved, 0.01),
+                "value": plan["accuracy"],
+                "low": low,
+                "high": high,
+                "chosen": bool(plan["chosen"]),
+                "front": False,
+            }
+        )
+    best = -1.0
+    for row in sorted(rows, key=lambda row: (row["seconds"], -row["value"])):
+        row["front"] = row["value"] > best
+        best = max(best, row["value"])
+    return {"data": {"values": rows}, "width": width}
+
+
+ROWS = {
+    "interval": interval,
+    "ladder": ladder,
+    "plans": plans,
+    "confusion": confusion,
+    "reliability": reliability,
+    "time": time,
+}
 
 
 def fill(name: str, result: Result, width: int = WIDE) -> dict[str, Any]:
     """The top-level Vega-Lite properties (data, width, …) of the chart `name` for this result; `width` in CSS pixels."""
     return ROWS[name](result, width)
+
+
+def tried_plans(result: Result) -> list[dict[str, Any]]:
+    """The plans whose accuracy is known, where a fit weighed several."""
+    return [plan for plan in (result.get("advice") or {}).get("plans", ()) if words.known(plan["accuracy"])]
 
 
 def guessing(result: Result) -> float | None:

@@ -174,12 +174,18 @@ def _quadrants(chart: dict[str, Any], panel: str, width: int, *, first: bool, be
         "sort": None,
         "title": None,
         "scale": {"domain": names, "range": _COLOURS[: len(names)]},
-        "legend": {"direction": "horizontal", "columns": 3, "symbolSize": 90, "symbolOpacity": 1},
+        "legend": {
+            "direction": "horizontal",
+            "columns": 3 if beside else 2,
+            "symbolSize": 90,
+            "columnPadding": 24,
+            "symbolOpacity": 1,
+        },
     }
     return {
         "title": panel,
         "width": width - 60,
-        "height": {"step": 54},
+        "height": {"step": 54, "for": "position"},
         "data": {"values": rows},
         "encoding": {"y": label, "yOffset": {"field": "line", "type": "nominal", "sort": names}},
         "layer": [

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from convatlas.studies.finding import Cell, Chart, Column, Estimate, Finding, by_seed, listed, points
+from convatlas.studies.finding import Cell, Chart, Column, Estimate, Finding, by_seed, listed
 
 MUCH = 50  # training images a class from which on a set counts as much data
 ROLES = {
@@ -128,7 +128,7 @@ def judged(outcomes: Sequence[Outcome], *, network: str, wanted: int) -> Finding
         chart=_chart(cases, of),
         paragraph=so_far + _paragraph(regrets, costs, factors, cases),
         figures={
-            "regrets": {who: asdict(by_seed(values)) | {"cases": values} for who, values in regrets.items()},
+            "regrets": {who: asdict(_by_case(values)) | {"cases": values} for who, values in regrets.items()},
             "cost": costs,
             "factors": factors,
             "outcomes": [outcome_json(outcome) for outcome in outcomes],
@@ -197,15 +197,15 @@ def _chart(cases: Sequence[Case], of: Mapping[Case, Sequence[Outcome]]) -> Chart
 def _paragraph(
     regrets: Mapping[str, Sequence[float]], costs: Sequence[float], factors: Sequence[float], cases: Sequence[Case]
 ) -> str:
-    ours = by_seed(regrets["adviser"])
+    ours = _by_case(regrets["adviser"])
     told = [f"Over {len(cases)} cases the adviser's choice is {_points(ours)} below the best plan,"]
     told.append(f"at {100 * statistics.fmean(costs):.0f} % of the time that all plans take.")
     for who, values in regrets.items():
         if who != "adviser":
-            difference = by_seed([a - b for a, b in zip(values, regrets["adviser"], strict=True)])
-            shown = {"more": "worse", "less": "better"}.get(difference.shown, "not shown to differ")
+            difference = _by_case([a - b for a, b in zip(values, regrets["adviser"], strict=True)])
+            than = {"more": "more than the adviser", "less": "less than the adviser"}.get(difference.shown)
             told.append(
-                f"{who[0].upper()}{who[1:]}: {100 * _mean(values):.1f} points below it, {shown}: {points(difference)}."
+                f"{who[0].upper()}{who[1:]}: {100 * _mean(values):.1f} points ({than or 'no difference shown'})."
             )
     if factors:
         within = sum(factor <= WORST for factor in factors) / len(factors)
@@ -221,6 +221,10 @@ def _points(found: Estimate) -> str:
         return f"{100 * found.value:.1f} points ({found.of}, so no interval)"
     low, high = 100 * max(0.0, found.low), 100 * found.high
     return f"{100 * found.value:.1f} points (95 % interval over cases {low:.1f} to {high:.1f})"
+
+
+def _by_case(values: Sequence[float]) -> Estimate:
+    return replace(by_seed(values), of=f"{len(values)} cases" if len(values) > 1 else "1 case")
 
 
 def _mean(values: Sequence[float]) -> float:

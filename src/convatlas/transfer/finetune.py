@@ -24,7 +24,7 @@ from convatlas.train.learner import Epoch
 from convatlas.train.loop import answers, train
 from convatlas.train.processes import Alone
 from convatlas.transfer.frozen import Audit, Norms, Tuned, parted
-from convatlas.transfer.maps import cached_maps
+from convatlas.transfer.maps import Maps, cached_maps
 from convatlas.transfer.plans import ALL, Plan
 from convatlas.transfer.probe import Probe
 from convatlas.zoo import ConvNet
@@ -155,17 +155,20 @@ class Finetune:
         self.model.eval()
         return history
 
-    def seconds_of_frozen(self, images: Images) -> float:
-        """How long the frozen part takes for so many images; 0 without one."""
+    def tried(self, images: Images) -> tuple[Images, float]:
+        """What training sees of a few images, in memory, and the seconds that the frozen part takes to make it, once."""
         if self._seen is None:
-            return 0.0
+            return images, 0.0
         with closing(images.batches([(torch.arange(len(images)), 0)])) as read, torch.inference_mode():
             x = standardised(next(read).to(self._device).float() / 255, self.tuning.config)
             x = x.contiguous(memory_format=torch.channels_last)
             self._seen(x)
             started = time.perf_counter()
-            self._seen(x)
-            return time.perf_counter() - started
+            maps = self._seen(x)
+            seconds = time.perf_counter() - started
+        if not isinstance(maps, torch.Tensor):  # then it is run anew in every step
+            return images, 0.0
+        return Maps(maps.cpu().numpy(), 1, images.labels, images.names, "tried"), seconds
 
     def logits(self, images: Images) -> np.ndarray:
         """(n, classes) float64 of images, or of their maps."""

@@ -6,6 +6,7 @@ The maps before a cut are the same whatever is trained on them, so they are made
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from convatlas.transfer.ridge import Array, Index
 from convatlas.weights.load import load_network
 from convatlas.weights.source import WeightsSource
 
-TIMED = 16  # images of a timed step
+TIMED = 2  # steps
 Progress = Callable[[str, int, int], None]
 
 
@@ -113,14 +114,14 @@ class Workshop:
             self._seen(fine, training=training)
 
     def pace(self, plan: Plan, images: int) -> Pace:
-        """Timed on a few images: two steps, of which the faster counts, since the first is also the one that sets things up."""
-        few = Part(self.images, torch.arange(min(TIMED, len(self.images))))
+        """Timed on a few images: steps as large as the plan's own, of which the first, which sets things up, does not count."""
         settings = self.settings(plan, images)
-        brief = replace(settings, config=replace(settings.config, epochs=2, batch_size=len(few)))
+        few = Part(self.images, torch.arange(min(settings.config.batch_size, len(self.images))))
+        brief = replace(settings, config=replace(settings.config, epochs=1 + TIMED, batch_size=len(few)))
         timed = self._parted(self._begun(plan), brief)
-        step = min(epoch.seconds for epoch in timed.train(few)) / len(few)
-        frozen = timed.seconds_of_frozen(few) / len(few)
-        return Pace(frozen=frozen, step=max(step - frozen, step / 20), epochs=settings.config.epochs)
+        seen, frozen = timed.tried(few)
+        step = statistics.median(epoch.seconds for epoch in timed.train(seen)[1:])
+        return Pace(frozen=frozen / len(few), step=step / len(few), epochs=settings.config.epochs)
 
     def _begun(self, plan: Plan, rows: Index | None = None) -> zoo.ConvNet:
         """The network at the start: new, or pretrained and its head a probe on those rows, where there are any."""
