@@ -29,7 +29,7 @@ from convatlas.report import study_page
 from convatlas.report.study_page import read_study, render_study
 from convatlas.studies import activations, auxiliary, degradation, ensembles, halves, identity, small_nets, very_deep
 from convatlas.studies.finding import Estimate, by_seed, by_seed_ratio
-from convatlas.studies.laboratory import Counted, Laboratory, Trained
+from convatlas.studies.laboratory import LOGITS, RECORD, Counted, Laboratory, Trained
 from convatlas.studies.plans import PLANS, Length, plan_of
 from convatlas.studies.two_gpus import two_gpus
 from convatlas.studies.two_processes import TwoProcesses
@@ -210,6 +210,30 @@ def test_a_run_of_the_verb_train_is_taken_as_it_is(data: Path, tmp_path: Path) -
     trained, made = found.json["rows"]
     assert trained[2:] == made[2:] and "exactly as" in found.json["paragraph"]
     assert found.json["figures"]["largest_difference_of_a_logit"] <= 1e-5
+
+
+def test_of_a_finished_run_the_record_is_enough_where_weights_are_not_needed(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laboratory = replace(laboratory, length=replace(laboratory.length, epochs=1, seeds=1))
+    training = laboratory.of_recipe("resnet20_cifar", 0)
+    (whole,) = laboratory.trained([training])
+    folder = laboratory.runs / training.folder
+    shutil.rmtree(folder / "checkpoints")
+    (folder / LOGITS).unlink()
+    forbidden = replace(laboratory, partial=True)
+    assert forbidden.trained([training]) == [], "without its weights it is none of those that a study may need"
+    for kept in (laboratory, forbidden):
+        (recorded,) = kept.trained([training], records=True)
+        assert whole.counted and recorded.counted and not recorded.state
+        assert (recorded.epochs, recorded.counted.training_error) == (whole.epochs, whole.counted.training_error)
+        assert recorded.counted.held_out_error == whole.counted.held_out_error and not len(recorded.counted.training)
+    assert not (folder / "checkpoints").exists()
+    longer = replace(laboratory, length=replace(laboratory.length, epochs=2))
+    with pytest.raises(ConvAtlasError, match="holds another run"):
+        longer.trained([longer.of_recipe("resnet20_cifar", 0)], records=True)
+    (folder / RECORD).write_text("{}")
+    assert forbidden.trained([training], records=True) == []
 
 
 def test_the_first_images_of_each_class_are_taken(data: Path, tmp_path: Path) -> None:

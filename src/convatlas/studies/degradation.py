@@ -41,7 +41,7 @@ def find(laboratory: Laboratory) -> Finding:
     """Trains the four networks from each seed, and compares the deep ones with the shallow ones."""
     seeds = range(laboratory.length.seeds)
     trainings = [laboratory.of_recipe(name, seed) for seed in seeds for name in NAMES]
-    return judged(laboratory.trained(trainings), laboratory)
+    return judged(laboratory.trained(trainings, records=True), laboratory)
 
 
 def judged(runs: Sequence[Trained], laboratory: Laboratory) -> Finding:
@@ -138,8 +138,9 @@ def _differences(by_name: dict[str, list[Trained]], laboratory: Laboratory) -> t
             for kind, (shallow, deep) in PAIRS.items()
         }
         found = {kind: by_seed(each, within=DIFFERENCE) for kind, each in values.items()}
-        if len(common) == 1:  # then of these networks alone
-            labels = laboratory.training.labels
+        labels = laboratory.training.labels
+        if len(common) == 1 and all(len(found[common[0]].training) == len(labels) for found in done.values()):
+            # then of these networks alone, image by image
             for kind, (shallow, deep) in PAIRS.items():
                 a, b = ((done[name][common[0]].training.argmax(1) != labels).int() for name in (deep, shallow))
                 found[kind] = by_image((a - b).tolist())

@@ -2,7 +2,8 @@
 
 A training is the folder NETWORK-SEED among the runs, made as `convatlas train` makes it, so a run that was made by that command from the
 same images is taken as it is. Its curves are those of its newest checkpoint; of a finished one the answers of the last weights, in
-evaluation mode, to the images as they are, training images included, are kept beside it.
+evaluation mode, to the images as they are, training images included, are kept beside it, and so is a record of its curves and errors.
+Where a study needs no more than that, run.json and the record are enough: they can be kept, or carried elsewhere, without the weights.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from convatlas.train.recipes import recipe
 from convatlas.train.run import SCHEMA, deciding, open_run
 
 LOGITS = "logits.safetensors"
+RECORD = "record.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class Training:
 class Counted:
     """What the last weights answer, in evaluation mode, to the images as they are."""
 
-    training: Tensor  # logits (n, classes)
+    training: Tensor  # logits (n, classes); (0, 0) where only a record of the run is there
     held_out: Tensor
     training_error: float  # share of the images whose highest logit is not their label
     held_out_error: float
@@ -101,13 +103,15 @@ class Laboratory:
             build=lambda: zoo.build(found.network, num_classes=len(self.classes), in_channels=3),
         )
 
-    def trained(self, trainings: Sequence[Training]) -> list[Trained]:
+    def trained(self, trainings: Sequence[Training], *, records: bool = False) -> list[Trained]:
         """All of them in turn; those that are there are not trained again. Of `partial` ones those that have been begun.
+
+        With `records` a finished run's record is enough, and what comes back may have no weights and no logits.
 
         Raises `ConvAtlasError` where a run's folder holds another run, `train.run.Stopped` after Ctrl-C, when the run has saved.
         """
         work = _Work([] if self.partial else trainings, self)
-        return [found for training in trainings if (found := self._trained(training, work))]
+        return [found for training in trainings if (found := self._trained(training, work, records))]
 
     def logits(self, model: nn.Module, images: InMemory, config: TrainConfig) -> Tensor:
         """What a network answers to images as they are: (n, classes)."""
@@ -139,11 +143,15 @@ class Laboratory:
             },
         }
 
-    def _trained(self, training: Training, work: _Work) -> Trained | None:
+    def _trained(self, training: Training, work: _Work, records: bool) -> Trained | None:
         folder = self.runs / training.folder
         model = initial(training)
         described = self.described(training, model)
         found = _found(folder, described)
+        if records and not found and (recorded := _recorded(folder, training)):
+            if not self.partial:
+                work.over(training)
+            return recorded
         whole = training.config.epochs
         if self.partial and not found:
             return None
@@ -167,7 +175,9 @@ class Laboratory:
         if not self.partial:
             work.over(training)
         about = f"{described['data']['sha256']} {found.step}"
-        return replace(trained, counted=self._counted(trained, training, folder / LOGITS, about))
+        counted = self._counted(trained, training, folder / LOGITS, about)
+        _record(folder, epochs, counted)
+        return replace(trained, counted=counted)
 
     def _counted(self, trained: Trained, training: Training, file: Path, about: str) -> Counted:
         known = _read(file, about)
@@ -267,6 +277,28 @@ def _found(folder: Path, described: Mapping[str, Any]) -> Checkpoint | None:
             remedy="Give the length and the images that it has, or another folder with --runs or --out.",
         )
     return newest(folder / "checkpoints")
+
+
+def _record(folder: Path, epochs: Sequence[dict[str, Any]], counted: Counted) -> None:
+    """What is left of a run when its weights are gone. Its run.json, which is beside it, says of what it is."""
+    kept = {"epochs": epochs, "training_error": counted.training_error, "held_out_error": counted.held_out_error}
+    with contextlib.suppress(OSError):  # the run may only be read
+        partial = folder / f"{RECORD}.partial"
+        partial.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        partial.replace(folder / RECORD)
+
+
+def _recorded(folder: Path, training: Training) -> Trained | None:
+    """A finished run of which the record is there; `_found` has made sure that its run.json is this training's."""
+    try:
+        kept, nothing = json.loads((folder / RECORD).read_text(encoding="utf-8")), torch.empty(0, 0)
+        errors = {key: kept[key] for key in ("training_error", "held_out_error")}
+        counted, epochs = Counted(training=nothing, held_out=nothing, **errors), tuple(kept["epochs"])
+    except (OSError, ValueError, KeyError):
+        return None
+    if not (folder / "run.json").is_file() or len(epochs) < training.config.epochs:
+        return None
+    return Trained(name=training.name, seed=training.config.seed, epochs=epochs, state={}, counted=counted)
 
 
 def _read(file: Path, about: str) -> dict[str, Tensor] | None:
