@@ -21,10 +21,12 @@ NAMES = (
     "embedded",
     "imagenet_sample",
     "fine_tuning",
+    "prefix",
     "loader",
     "loop",
     "zoo",
     "analysis",
+    "solver",
 )
 LONG = ("cifar_fast", "quadrants")  # hours of training: made by name only
 PREFACE = """# Benchmarks
