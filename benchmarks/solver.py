@@ -67,8 +67,8 @@ def main() -> None:
                     cv=FOLDS,
                     max_iter=STEPS,
                     scoring="neg_log_loss",
-                    l1_ratios=(0,),
-                    use_legacy_attributes=False,
+                    l1_ratios=(0,),  # pyright: ignore[reportArgumentType] - its annotation is wrong
+                    use_legacy_attributes=False,  # pyright: ignore[reportArgumentType] - its annotation is wrong
                 ),
             ).fit(x, y)
         return Side(seconds=time.perf_counter() - started, probabilities=model.predict_proba(unseen))
@@ -93,7 +93,8 @@ def main() -> None:
     section(
         "The probe's solver beside scikit-learn",
         f"{rows:,} × {features:,}, {classes} classes, made up; accuracy, log-loss and calibration error on as many other rows. "
-        f"Theirs: {STRENGTHS} strengths, {FOLDS} folds, at most {STEPS} steps of L-BFGS each; ours: 17 strengths, leave-one-out. Rounds: {REPEATS}.",
+        f"Theirs: {STRENGTHS} strengths, {FOLDS} folds, at most {STEPS} steps of L-BFGS each; ours: 17 strengths, "
+        f"leave-one-out. Rounds: {REPEATS}.",
         table(("", "seconds", "accuracy", "log-loss", "calibration error"), lines),
         targets=[
             target(f"at least {FASTER} × faster", spread(faster, 0), sorted(faster)[len(faster) // 2] >= FASTER),
