@@ -1,8 +1,9 @@
 """How much arithmetic an accuracy on CIFAR-10 takes: the recipe `cifar_fast` beside a ResNet-20 by its paper's, shortened to 30 epochs.
 
-Each run is a folder that `train_recipe` made: what is finished is not trained again, what was stopped goes on, and runs may be made in any
-order, on several machines too. All 50,000 training images (JPEG copies) are used; the 10,000 test images are looked at after every epoch
-and nothing is chosen by them. The recipe was tuned on 5,000 of the training images, see its docstring.
+Each run is a folder that `train_recipe` made: what was stopped goes on. What a finished one reached is kept in recorded/cifar_fast, and not
+trained again; runs may be made in any order, on several machines too. All 50,000 training images (JPEG copies) are used; the 10,000 test
+images are looked at after every epoch and nothing is chosen by them. The recipe was tuned on 5,000 of the training images, see its
+docstring.
 
 Usage: `python benchmarks/cifar_fast.py` trains what is missing, the cheapest first, and prints the section;
 `python benchmarks/cifar_fast.py resnet20_cifar/30/0 …` (recipe/epochs/seed) trains those only; `--as-is` trains nothing.
@@ -31,6 +32,8 @@ from convatlas.train.run import Stopped
 from measuring import ROOT, SHARED, folder, python, say, section, table, target
 
 RUNS = ROOT / "runs/cifar_fast"
+RECORDED = ROOT / "benchmarks/recorded/cifar_fast"
+KEPT = ("recipe", "accuracy", "accuracy_interval", "protocol", "versions")  # of result.json
 SEEDS = (0, 1, 2)
 BASELINE = ("resnet20_cifar", 30)
 FAST = (("cifar_fast_025", 6), ("cifar_fast_050", 7), ("cifar_fast_050", 14))  # about 20, 5 and 2.6 times fewer FLOPs
@@ -88,13 +91,14 @@ def flops(name: str, epochs: int) -> float:
     return 2.0 * training_mult_adds(found.network) * seen
 
 
-def place(name: str, epochs: int, seed: int) -> Path:
-    return RUNS / f"{name}-{epochs}-{seed}"
+def record(name: str, epochs: int, seed: int) -> Path:
+    """What a finished run reached."""
+    return RECORDED / f"{name}-{epochs}-{seed}.json"
 
 
 def train(wanted: Sequence[tuple[str, int, int]]) -> None:
     """Those runs of `wanted` that are not finished, one after the other."""
-    missing = [run for run in wanted if not (place(*run) / "result.json").exists()]
+    missing = [run for run in wanted if not record(*run).exists()]
     if not missing:
         return
     with folder() as scratch:
@@ -108,13 +112,17 @@ def train(wanted: Sequence[tuple[str, int, int]]) -> None:
             say(f"{name}, {epochs} epochs, seed {seed}")
             settings = (f"epochs={epochs}", f"seed={seed}")
             try:
-                convatlas.train_recipe(name, data, out=place(name, epochs, seed), settings=settings, device="cpu")
+                out = RUNS / f"{name}-{epochs}-{seed}"
+                result = convatlas.train_recipe(name, data, out=out, settings=settings, device="cpu").json
             except Stopped as stopped:
                 sys.exit(f"{stopped}; the same command goes on")
+            RECORDED.mkdir(parents=True, exist_ok=True)
+            kept = {key: result[key] for key in KEPT if key in result}
+            record(name, epochs, seed).write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def finished(name: str, epochs: int) -> Budget:
-    results = [place(name, epochs, seed) / "result.json" for seed in SEEDS]
+    results = [record(name, epochs, seed) for seed in SEEDS]
     return Budget(
         recipe=name,
         epochs=epochs,
