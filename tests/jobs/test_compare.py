@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import convatlas
 from convatlas import catalogue
 from convatlas.cards import card
+from convatlas.cli.compare import compare_text
 from convatlas.jobs.compare import BY, compare
 from convatlas.jobs.fit import FitResult, fit
 from convatlas.jobs.protocols import published
@@ -227,6 +228,22 @@ def test_model_folders_of_the_same_data_are_compared_with_their_intervals(fitted
         assert one.json["protocol"] in row["basis"]
     assert result["protocol"]["networks"] == 2
     assert result["ilsvrc"] is None
+
+
+def test_model_folders_judged_on_the_same_images_are_compared_image_by_image(
+    fitted: FitResult, second: FitResult, elsewhere: FitResult
+) -> None:
+    result = compare([fitted.bundle, second.bundle, elsewhere.bundle], protocol="mixed").json
+    (pair,) = result["pairs"]  # those elsewhere are other images
+    by_name = {str(one.bundle): one for one in (fitted, second)}
+    better, other = by_name[pair["better"]], by_name[pair["other"]]
+    assert pair["difference"] == pytest.approx(better.accuracy - other.accuracy) and pair["difference"] >= 0
+    assert pair["images"] == sum(row["test"] for row in better.json["classes"])
+    assert pair["only_ours"] - pair["only_theirs"] == round(pair["difference"] * pair["images"])
+    low, high = pair["difference_interval"]
+    assert low <= pair["difference"] <= high and pair["shown"] == (low > 0)
+    assert ("no difference shown" in compare_text(result)) != pair["shown"]
+    assert compare(["vgg11", "vgg13"]).json["pairs"] == []
 
 
 def test_a_model_folder_is_counted_as_it_stands_there(fitted: FitResult, second: FitResult) -> None:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import convatlas
+from convatlas.cli.fit import fit_text
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.fit import fit
 from convatlas.transfer import finetune
@@ -123,3 +124,25 @@ def test_what_is_no_plan_and_no_time_is_named(
     with pytest.raises(ConvAtlasError, match=told):
         fit(photos, weights=backbone, out=tmp_path / "model", **arguments, report=False)  # pyright: ignore[reportArgumentType] - parametrised
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_a_control_tells_what_transfer_bought(photos: Path, backbone: Path, tmp_path: Path, split: bool) -> None:
+    data = photos if split else photos / "train"
+    result = fit(data, weights=backbone, out=tmp_path / "model", control=True).json
+    control = result["control"]
+    images = sum(row["test"] for row in result["classes"])
+    assert control["images"] == images
+    assert control["difference"] == pytest.approx(result["accuracy"] - control["accuracy"])
+    low, high = control["difference_interval"]
+    assert low <= control["difference"] <= high
+    assert result["plan"].startswith("probe"), "the control is not handed out"
+    assert "What transfer bought" in (tmp_path / "model/report.html").read_text(encoding="utf-8")
+    assert f"{100 * control['difference']:+.1f} points" in fit_text(result)
+    alone = fit(data, weights=backbone, out=tmp_path / "alone", plan="scratch", report=False).json
+    assert alone["accuracy"] == control["accuracy"], "it is what the plan scratch gives"
+
+
+def test_from_scratch_is_its_own_control(photos: Path, backbone: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConvAtlasError, match="its own control"):
+        fit(photos, weights=backbone, out=tmp_path / "model", plan="scratch", control=True)

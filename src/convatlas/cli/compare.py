@@ -123,6 +123,7 @@ def compare_text(result: dict[str, Any]) -> str:
         for cells, row in zip(rows, result["networks"], strict=True):
             cells.append(row["protocol"] or "–")
     lines = [result["answer"], "", table(header, rows, right=range(1, 5 + len(measured)))]
+    lines += ["", *map(pair_text, result["pairs"])] if result["pairs"] else []
     left_out = result["left_out"]
     if left_out:
         lines += ["", f"without an accuracy by this protocol: {len(left_out)}"]
@@ -131,6 +132,16 @@ def compare_text(result: dict[str, Any]) -> str:
     if result["report"]:
         lines += ["", f"page:   {result['report']}", f"charts: {result['folder']}/charts"]
     return "\n".join(lines)
+
+
+def pair_text(pair: dict[str, Any]) -> str:
+    """Two classifiers on the same images."""
+    low, high = (f"{100 * bound:+.1f}" for bound in pair["difference_interval"])
+    verdict = "" if pair["shown"] else "; no difference shown"
+    return (
+        f"{pair['better']} against {pair['other']}: {100 * pair['difference']:+.1f} points [{low}, {high}] on the same "
+        f"{pair['images']:,} images{verdict}"
+    )
 
 
 def _figure(found: dict[str, Any] | None, factor: float) -> str:

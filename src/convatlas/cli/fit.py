@@ -60,6 +60,9 @@ def fit(
         Norms,
         typer.Option("--bn", help="Batch norms of what trains: frozen, following the images' statistics, or trained."),
     ] = Norms.frozen,
+    control: Annotated[
+        bool, typer.Option("--control", help="Also train the network from scratch, to see what transfer bought.")
+    ] = False,
     resize_mode: Annotated[
         ResizeMode,
         typer.Option(
@@ -85,6 +88,7 @@ def fit(
             plan=plan,
             budget=budget,
             bn=bn.value,
+            control=control,
             resize_mode=resize_mode.value,
             device=device.value,
             download=download,
@@ -124,11 +128,21 @@ def fit_text(result: dict[str, Any]) -> str:
             ),
             "",
             *([advice_text(result["advice"]), ""] if result["advice"] else []),
+            *([control_text(result["control"]), ""] if result["control"] else []),
             *([problems_text(errors), ""] if errors else []),
             "seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()),
             f"model:   {result['bundle']}",
             *([f"report:  {result['report']}"] if result["report"] else []),
         ]
+    )
+
+
+def control_text(control: dict[str, Any]) -> str:
+    """What the pretrained weights bought."""
+    low, high = (f"{100 * bound:+.1f}" for bound in control["difference_interval"])
+    return (
+        f"The same network from scratch ({control['epochs']} epochs, {control['seconds']:,.0f} s): {percent(control['accuracy'])} of "
+        f"{control['images']:,} images.\nTransfer bought {100 * control['difference']:+.1f} points [{low}, {high}]."
     )
 
 

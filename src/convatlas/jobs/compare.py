@@ -22,6 +22,7 @@ from convatlas.errors import ConvAtlasError
 from convatlas.jobs.candidates import Candidate, candidates
 from convatlas.jobs.comparison_words import CONVENTIONS, answer, notes
 from convatlas.jobs.images import Progress, resolve_device, silent
+from convatlas.jobs.outcomes import pairs
 from convatlas.jobs.protocols import IMAGENET, MIXED, Accuracy, Protocol, covered, matching
 from convatlas.jobs.ranking import pareto_front, rank_correlation
 from convatlas.jobs.result import percent
@@ -120,6 +121,7 @@ def compare(
         "left_out": [{"name": c.name, "reason": _why_left_out(c)} for c in found if accuracies[c.name] is None],
         "measured": measured["conditions"],
         "conventions": CONVENTIONS,
+        "pairs": pairs({c.name: c.folder for c in found if c.folder is not None}),
         "notes": notes(chosen, accuracies, protocol, _unreadable(rows, costs)),
         "ilsvrc": _ilsvrc(accuracies),
         "folder": None if target is None else str(target),

@@ -41,6 +41,7 @@ class Wanted:
     norms: Literal["frozen", "stats", "train"] = "frozen"
     device: str = "auto"
     seed: int = 0
+    control: bool = False  # whether a network is trained from scratch too, to compare with
 
     @property
     def trains(self) -> bool:
@@ -90,7 +91,7 @@ def decide(found: Material, wanted: Wanted, *, progress: Progress) -> Decided:
         unseen = rungs_of(wanted.plan, test.rungs(found.passed))
         by_rung = {name: probe.probabilities(unseen[name]) for name, probe in selection.probes.items()}
     told, adapting = list[str](), time.perf_counter()
-    adapted = _adapted(found, wanted, rungs, selection.name, told, progress) if wanted.trains else None
+    adapted = adapted_by(found, wanted, rungs, selection.name, told, progress) if wanted.trains else None
     adapt_seconds = time.perf_counter() - adapting if adapted else None
 
     outer = None
@@ -122,7 +123,7 @@ def decide(found: Material, wanted: Wanted, *, progress: Progress) -> Decided:
     )
 
 
-def _adapted(
+def adapted_by(
     found: Material,
     wanted: Wanted,
     rungs: dict[str, tuple[np.ndarray, ...]],
@@ -130,6 +131,7 @@ def _adapted(
     told: list[str],
     progress: Progress,
 ) -> Adapted:
+    """The plan that is wanted, carried out, or the search for one; what somebody should know is added to `told`."""
     from convatlas.jobs.adapt import adapt  # and with it torch
 
     train, test = found.train, found.test

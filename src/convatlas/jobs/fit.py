@@ -40,6 +40,7 @@ def fit(
     plan: str = "auto",
     budget: str | float | None = None,
     bn: Literal["frozen", "stats", "train"] = "frozen",
+    control: bool = False,
     resize_mode: FitMode = "auto",
     device: str = "auto",
     download: bool = False,
@@ -56,7 +57,8 @@ def fit(
     `plan` says what is done with the network: `probe`, `probe:stage3`, `tune:stage4`, `tune:all`, `scratch` (see `transfer.plans`); or
     `auto`, which probes and, where a `budget` is given (seconds, or `"10m"`), tries what fits into it and takes what the training images
     show to be best. `bn` is what batch norms do in the part of a network that is tuned: keep their numbers, follow the images' statistics,
-    or learn scale and shift too. `resize_mode` is how images that are not square become so: crop, pad, squash, or auto, the weights' own
+    or learn scale and shift too. With `control` the same network is trained from scratch as well, and judged on the same images: what the
+    pretrained weights bought. `resize_mode` is how images that are not square become so: crop, pad, squash, or auto, the weights' own
     unless images are very long. `seed` deals images to folds. Raises `ConvAtlasError` where the data or the weights cannot be used, or the
     plan is none.
     """
@@ -69,11 +71,16 @@ def fit(
         norms=bn,
         device=device,
         seed=seed,
+        control=control,
     )
     if wanted.plan and wanted.budget is not None:
         raise ConvAtlasError(
             f"a budget of {budget} is for plan auto, which searches; {plan} takes what it takes.",
             remedy="Leave one of them out.",
+        )
+    if control and plan == "scratch":
+        raise ConvAtlasError(
+            "the plan scratch is its own control.", remedy="Leave out the control, or choose another plan."
         )
     dataset = scan(data)
     refuse_blockers(dataset.problems)
@@ -84,8 +91,14 @@ def fit(
 
     found = gather(dataset, source, resize_mode, device=device, progress=progress)
     decided = decide(found, wanted, progress=progress)
+    controlled = None
+    if control:
+        from convatlas.jobs.control import control_json  # and with it torch
+
+        controlled = control_json(found, wanted, decided, progress=progress)
     with whole_folder(target) as folder:
         result = fit_json(found, decided, target, device=resolve_device(device), report=report)
+        result["control"] = controlled
         _save(folder, found, decided, result, report)
         result["seconds"] = clock.seconds(found, decided)
         _write(folder, result)

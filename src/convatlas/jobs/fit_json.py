@@ -17,6 +17,7 @@ from convatlas.jobs.advice import advice_json, training_json
 from convatlas.jobs.decide import Decided
 from convatlas.jobs.images import fingerprint
 from convatlas.jobs.material import Material, Side
+from convatlas.jobs.outcomes import outcomes_json
 from convatlas.jobs.result import answer_in_words, classifier_in_words, protocol_in_words
 from convatlas.jobs.scores import accuracy_with_interval, scores
 from convatlas.jobs.shapes import shapes_json
@@ -48,6 +49,7 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
         "shapes": shapes_json(found.framing, source.preprocessing, found.passed.examined),
         **scores(decided.probabilities, decided.judged.labels, classes, counts),
         "temperature": 1 / decided.scale,
+        "outcomes": outcomes_json(decided.judged.sha256s, decided.right),
         "protocol": protocol_in_words(decided.judged.records, selection, decided.outer, adapted),
         "headline": "test" if len(test) else "outer folds",
         "accuracy_without_duplicates": _without_duplicates(found, decided) if len(test) else None,
@@ -61,6 +63,7 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
         "stages": _stage_rows(selection, decided.by_rung, test, chosen=None if trained else selection.name),
         "advice": advice_json(adapted.advice) if adapted else None,
         "training": training_json(trained) if trained else None,
+        "control": None,
         "images": _image_counts(found),
         "mistakes": [],
         "problems": [problem.to_json() for problem in found.problems],
