@@ -24,9 +24,9 @@ FREE = 5  # classes, which cost nothing: Angelopoulos and others' numbers for Im
 
 
 def set_scores(probabilities: ArrayLike, *, charge: float = CHARGE, free: int = FREE) -> NDArray[np.float64]:
-    """The score (n, K) of each class: how much probability the strictly likelier ones have, and `charge` for each of them beyond `free` − 1.
+    """The score (n, K) of each class: how much probability the strictly likelier ones have, with `charge` for each that is one too many.
 
-    Classes that are equally likely have equal scores, so their order plays no part.
+    A class is one too many if as many as `free` stand before it. Equally likely classes have equal scores, so their order plays no part.
     """
     given = np.asarray(probabilities, dtype=np.float64)
     if given.ndim != 2:
@@ -34,7 +34,7 @@ def set_scores(probabilities: ArrayLike, *, charge: float = CHARGE, free: int = 
     order = np.argsort(-given, axis=1, kind="stable")
     falling = np.take_along_axis(given, order, axis=1)
     ranks = np.arange(given.shape[1])
-    before = np.cumsum(falling, axis=1) - falling + charge * np.maximum(0, ranks - free + 1)
+    before = np.cumsum(falling, axis=1) - falling + charge * np.maximum(0, ranks + 1 - free)
     fresh = (
         np.diff(falling, axis=1, prepend=np.inf) < 0
     )  # where a run of equals begins, whose first gives all their score
