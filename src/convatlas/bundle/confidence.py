@@ -46,14 +46,16 @@ class Confidence:
     def leverages(self, features: np.ndarray) -> np.ndarray:
         """(n,) of features (n, d), as the classifier's last layer reads them."""
         scaled = (features - self.mean) * self.scaling
-        along = (scaled @ self.axes) ** 2
-        beside = np.maximum((scaled**2).sum(axis=1) - along.sum(axis=1), 0.0)
-        return along @ self.gains + beside * self.outside + self.share
+        along = scaled @ self.axes
+        beside = (
+            scaled - along @ self.axes.T
+        )  # squared: a difference of squares would lose the digits that the weak penalty amplifies
+        return along**2 @ self.gains + (beside**2).sum(axis=1) * self.outside + self.share
 
     def typicality(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """(n,): the share of training images at least as unlike the others as each image is, itself counted."""
-        found = (signs(self.leverages(features), logits) - self.centres) / self.spreads
-        return p_values(self.unlikenesses, found.sum(axis=1))
+        found = unlikeness(signs(self.leverages(features), logits), self.centres, self.spreads)
+        return p_values(self.unlikenesses, found)
 
     def typicality_of_training(self) -> np.ndarray:
         """(n,): the same of the held-out training images, each among the others."""
@@ -76,6 +78,13 @@ class Confidence:
 def signs(leverages: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """(n, 2): the two signs of an image unlike the others, the logarithm of its leverage and its largest logit, negative."""
     return np.stack([np.log(leverages), -logits.max(axis=1)], axis=1)
+
+
+def unlikeness(found: np.ndarray, centres: np.ndarray, spreads: np.ndarray) -> np.ndarray:
+    """(n,): how many spreads the `signs` (n, 2) are above usual, together. That a class claims an image counts for one at most: logits
+    grow with the distance, too."""
+    standard = (found - centres) / spreads
+    return standard[:, 0] + np.maximum(standard[:, 1], -1.0)
 
 
 _TENSORS = ("mean", "scaling", "axes", "gains", "centres", "spreads", "unlikenesses", "own_scores")

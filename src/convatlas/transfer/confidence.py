@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from convatlas.bundle.confidence import Confidence, signs
+from convatlas.bundle.confidence import Confidence, signs, unlikeness
 from convatlas.metrics import own_scores, softmax
 from convatlas.transfer.probe import ClassWeights, Features, Probe, blocks_of, held_out_sets, image_weights
 from convatlas.transfer.ridge import Ridge
@@ -49,7 +49,7 @@ def fit_confidence(
         share=1 / ridge.count,
         centres=centres,
         spreads=spreads,
-        unlikenesses=((found - centres) / spreads).sum(axis=1),
+        unlikenesses=unlikeness(found, centres, spreads),
         own_scores=own_scores(softmax(logits), truth[scored]),
         protocol=protocol,
     )
