@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_batches_and_unreadable_files_change_nothing(
     classifier: Classifier, seen: list[np.ndarray], tmp_path: Path
 ) -> None:
     (tmp_path / "broken.png").write_bytes(b"no image")
-    asked = {"false_reject": 0.1, "sets": 0.9}
+    asked: dict[str, Any] = {"false_reject": 0.1, "sets": 0.9}
     together = classifier.predict([*seen, tmp_path / "broken.png"] * 3, **asked)
     alone = [classifier.predict(image, **asked)[0] for image in seen]
     assert together[len(seen)].error and together[len(seen)].rejected is None
@@ -105,7 +106,7 @@ def test_training_images_look_no_less_typical_than_new_ones(
         ({"false_reject": 0.1, "views": "flip"}, "hold for what the model itself sees, not for the views 'flip'"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_promised_is_an_error(classifier: Classifier, asked: dict[str, float], message: str) -> None:
+def test_what_cannot_be_promised_is_an_error(classifier: Classifier, asked: dict[str, Any], message: str) -> None:
     with pytest.raises(ConvAtlasError, match=message):
         classifier.predict(photo("red", 1), **asked)
 
@@ -121,9 +122,9 @@ def test_a_network_without_a_fit_an_ensemble_and_a_tuned_network_promise_nothing
         (ensemble, "is an ensemble"),
         (tuned, f"has no {CONFIDENCE}"),
     ):
-        for asked in ({"false_reject": 0.1}, {"sets": 0.9}):
+        for rate, sets in ((0.1, None), (None, 0.9)):
             with pytest.raises(ConvAtlasError, match=f"{folder.name}: {why}, so no false-reject rate.*--plan probe"):
-                load(folder).predict(photo("red", 1), **asked)
+                load(folder).predict(photo("red", 1), false_reject=rate, sets=sets)
 
 
 def test_a_folder_from_before_still_loads(fitted: FitResult, tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_it_travels_with_the_folder_and_says_on_how_many_images_it_rests(fitted:
         "images": 24,
         "protocol": "leave-one-out",
     }
-    asked = {"false_reject": 0.1, "sets": 0.9}
+    asked: dict[str, Any] = {"false_reject": 0.1, "sets": 0.9}
     assert load(folder).predict(photo("red", 1), **asked) == load(fitted.bundle).predict(photo("red", 1), **asked)
 
 

@@ -28,10 +28,9 @@ def drawn(count: int, width: int, seed: int, *, away: float = 0.0) -> tuple[Arra
     return centres[labels] + rng.normal(size=(count, width)) * spread + away * world.normal(size=width) + 3, labels
 
 
-def fitted(features: Array, labels: NDArray[np.int64], **options: object) -> tuple[Confidence, Array]:
-    """The confidence of a probe, and its held-out logits."""
-    probe = fit_probe(features, labels, CLASSES, **options)  # type: ignore[arg-type] - as given
-    return fit_confidence(features, labels, probe, **options), probe.scale * probe.held_out  # type: ignore[arg-type]
+def fitted(features: Array, labels: NDArray[np.int64], folds: NDArray[np.int64] | None = None) -> Confidence:
+    """The confidence of a probe on these."""
+    return fit_confidence(features, labels, fit_probe(features, labels, CLASSES, folds=folds), folds=folds)
 
 
 def from_moments(features: Array, kept: np.ndarray, weights: Array, penalty: float) -> Array:
@@ -53,7 +52,7 @@ def test_held_out_leverages_are_those_of_refits(width: int, class_weights: str |
     if how == "some never":
         ids = np.where(ids < 2, -1, ids)
     sets = [np.flatnonzero(ids == one) for one in np.unique(ids[ids >= 0])]
-    weights = image_weights(labels, CLASSES, class_weights)  # type: ignore[arg-type] - a literal
+    weights = image_weights(labels, CLASSES, class_weights)
     ridge = Ridge([features], np.zeros((30, 1)), weights)
     found = ridge.held_out_leverages(1e-3, sets)
     expected = np.full(30, np.nan)
@@ -94,8 +93,8 @@ def test_known_classes_are_rejected_as_often_as_stated_and_others_more(width: in
 def test_copies_that_stand_together_do_not_make_images_look_typical() -> None:
     features, labels = drawn(25, 60, 0)
     twice, both = np.vstack([features, features]), np.concatenate([labels, labels])
-    apart, _ = fitted(twice, both)
-    together, _ = fitted(twice, both, folds=np.tile(np.arange(25), 2))
+    apart = fitted(twice, both)
+    together = fitted(twice, both, folds=np.tile(np.arange(25), 2))
     new, _ = drawn(400, 60, 7)
     probe = fit_probe(twice, both, CLASSES, folds=np.tile(np.arange(25), 2))
     logits = probe.scale * probe.scores(new)
@@ -104,7 +103,7 @@ def test_copies_that_stand_together_do_not_make_images_look_typical() -> None:
 
 
 def test_training_images_are_as_typical_as_their_rank() -> None:
-    confidence, _ = fitted(*drawn(40, 5, 0))
+    confidence = fitted(*drawn(40, 5, 0))
     found = confidence.typicality_of_training()
     np.testing.assert_allclose(np.sort(found), np.arange(1, 41) / 40)
     assert found[confidence.unlikenesses.argmax()] == 1 / 40
@@ -112,7 +111,7 @@ def test_training_images_are_as_typical_as_their_rank() -> None:
 
 def test_what_is_saved_comes_back_and_says_the_same(tmp_path: Path) -> None:
     features, labels = drawn(40, 60, 0)
-    confidence, _ = fitted(features, labels)
+    confidence = fitted(features, labels)
     assert read_confidence(tmp_path) is None
     confidence.save(tmp_path)
     back = read_confidence(tmp_path)

@@ -26,6 +26,9 @@ CONFIDENCE = "confidence.safetensors"
 SCHEMA = "convatlas.confidence/1"
 NONE_OF_THESE = "none of these"
 
+_ROWS = 1024  # images measured at a time
+_TENSORS = ("mean", "scaling", "axes", "gains", "centres", "spreads", "unlikenesses", "own_scores")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Confidence:
@@ -45,12 +48,13 @@ class Confidence:
 
     def leverages(self, features: np.ndarray) -> np.ndarray:
         """(n,) of features (n, d), as the classifier's last layer reads them."""
-        scaled = (features - self.mean) * self.scaling
-        along = scaled @ self.axes
-        beside = (
-            scaled - along @ self.axes.T
-        )  # squared: a difference of squares would lose the digits that the weak penalty amplifies
-        return along**2 @ self.gains + (beside**2).sum(axis=1) * self.outside + self.share
+        found = np.empty(len(features))
+        for start in range(0, len(features), _ROWS):
+            scaled = (features[start : start + _ROWS] - self.mean) * self.scaling
+            along = scaled @ self.axes
+            beside = scaled - along @ self.axes.T  # not a difference of squares, which would lose digits
+            found[start : start + _ROWS] = along**2 @ self.gains + (beside**2).sum(axis=1) * self.outside + self.share
+        return found
 
     def typicality(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """(n,): the share of training images at least as unlike the others as each image is, itself counted."""
@@ -87,9 +91,6 @@ def unlikeness(found: np.ndarray, centres: np.ndarray, spreads: np.ndarray) -> n
     return standard[:, 0] + np.maximum(standard[:, 1], -1.0)
 
 
-_TENSORS = ("mean", "scaling", "axes", "gains", "centres", "spreads", "unlikenesses", "own_scores")
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Promise:
     """What was asked of a classifier's answers, checked to be something that its training images can show."""
@@ -100,21 +101,11 @@ class Promise:
 
     def __post_init__(self) -> None:
         count = len(self.confidence.unlikenesses)
-        for what, rate in (("false-reject rate", self.false_reject), ("coverage of sets", self.coverage)):
-            if rate is None:
-                continue
-            if not 0 < rate < 1:
-                raise ConvAtlasError(
-                    f"a {what} of {rate:g} is none.", remedy="Give a share between 0 and 1, such as 0.05 (or 5%)."
-                )
-            errors = rate if rate is self.false_reject else 1 - rate
-            if fewest(errors) > count:
-                low = math.ceil(1000 / (count + 1)) / 1000
-                remedy = f"at least {low:.1%}" if rate is self.false_reject else f"at most {1 - low:.1%}"
-                raise ConvAtlasError(
-                    f"{count} training images cannot show a {what} of {rate:.3g}, which takes {fewest(errors)}.",
-                    remedy=f"Ask for {remedy}, or fit more images.",
-                )
+        least = math.ceil(1000 / (count + 1)) / 1000
+        if self.false_reject is not None:
+            _check("false-reject rate", self.false_reject, self.false_reject, count, f"at least {least:.1%}")
+        if self.coverage is not None:
+            _check("coverage of sets", self.coverage, 1 - self.coverage, count, f"at most {1 - least:.1%}")
 
     def rejected(self, typicality: np.ndarray) -> np.ndarray:
         """Which images (n,) are none of the classes; none of them where no rate was asked for."""
@@ -124,6 +115,19 @@ class Promise:
         """Which classes (n, K) are in each image's set."""
         assert self.coverage is not None
         return prediction_sets(probabilities, conformal_threshold(self.confidence.own_scores, self.coverage))
+
+
+def _check(what: str, rate: float, errors: float, count: int, bound: str) -> None:
+    """Raises `ConvAtlasError` unless `count` images can show this rate, which allows this share of errors."""
+    if not 0 < rate < 1:
+        raise ConvAtlasError(
+            f"a {what} of {rate:g} is none.", remedy="Give a share between 0 and 1, such as 0.05 (or 5%)."
+        )
+    if fewest(errors) > count:
+        raise ConvAtlasError(
+            f"{count} training images cannot show a {what} of {rate:.3g}, which takes {fewest(errors)}.",
+            remedy=f"Ask for {bound}, or fit more images.",
+        )
 
 
 def read_confidence(folder: Path) -> Confidence | None:

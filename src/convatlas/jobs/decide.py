@@ -61,9 +61,7 @@ class Decided:
     outer: OuterFolds | None  # where a probe was judged by them
     judged: Side
     probabilities: np.ndarray  # (judged, K), calibrated
-    confidence: (
-        Confidence | None
-    )  # what the training images say of a probe's answers; None of a network that was trained
+    confidence: Confidence | None  # what the training images say of the probe; None of a network that was trained
     typicality: np.ndarray | None  # (test,) by it; None without a test part
     told: list[str]  # what somebody should know
     solve_seconds: float

@@ -12,8 +12,9 @@ import numpy as np
 
 from convatlas.bundle.confidence import Confidence, Promise
 from convatlas.errors import ConvAtlasError
-from convatlas.metrics import over_seeds, wilson
+from convatlas.metrics import wilson
 
+_NORMAL = 1.96  # standard errors to either side, for 95 %
 RATES = (0.01, 0.05, 0.10)  # of which a fit says what its images show
 
 
@@ -32,17 +33,17 @@ def rejection_json(rejected: np.ndarray, right: np.ndarray, rate: float) -> dict
 
 
 def sets_json(sets: np.ndarray, truth: np.ndarray, coverage: float) -> dict[str, Any]:
-    """How often sets (n, K) hold the true class, and how large they are. The interval of the mean size is Student's."""
+    """How often sets (n, K) hold the true class, and how large they are. The interval of the mean size is the normal one."""
     covered, sizes = int(sets[np.arange(len(sets)), truth].sum()), sets.sum(axis=1)
     single = int((sizes == 1).sum())
-    low, high = over_seeds(sizes) if len(sizes) > 1 else (1.0, float(sets.shape[1]))
+    mean, half = float(sizes.mean()), float(_NORMAL * sizes.std() / np.sqrt(len(sizes)))
     return {
         "stated": coverage,
         "coverage": covered / len(sets),
         "coverage_interval": list(wilson(covered, len(sets))),
         "images": len(sets),
-        "mean_size": float(sizes.mean()),
-        "mean_size_interval": [max(low, 1.0), min(high, float(sets.shape[1]))],
+        "mean_size": mean,
+        "mean_size_interval": [max(mean - half, 1.0), min(mean + half, float(sets.shape[1]))],
         "single": single / len(sets),
         "single_interval": list(wilson(single, len(sets))),
     }
