@@ -1,8 +1,8 @@
 """Whether confidence keeps its promises: calibration, the stated false-reject rate, coverage of sets, and how much else is rejected.
 
 Each set's images, copies left out, are halved at random, again and again: one half is fitted as `fit` does, the other is fresh. Far
-outliers are images of the other sets; near ones are of classes that were left out of the fit. How unlike an image is was settled on
-training parts (docs/dev/decisions.md) before any of these halves was drawn.
+outliers are images of the other sets; near ones are of classes that were left out of the fit. How to tell them was settled on training
+parts before (docs/dev/decisions.md), whose images are among these, so for outliers the figures flatter a little; the rates they do not touch.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def main() -> None:
         f"the other; means over {len(SPLITS)} draws, with the least and the greatest. Targets are judged by the means, of the worst set. "
         "In the last table: the area under the ROC curve against the fresh half (0.5 is chance), and the share rejected at a "
         f"false-reject rate of {100 * RATE:.0f} %; near outliers are a third of the set's classes, drawn anew each time and left out of "
-        "the fit. The sets are hymenoptera, flowers12 and ucmerced whole, and samples of MNIST, CIFAR-10 and Tiny ImageNet. In "
+        "the fit; how to tell them was chosen on the training parts of these sets, which are among the images here (of CIFAR-10 and Tiny "
+        "ImageNet others are). The sets are hymenoptera, flowers12 and ucmerced whole, and samples of MNIST, CIFAR-10 and Tiny ImageNet. In "
         f"brackets: fewer than {ENOUGH} images.",
         *_tables(found, list(everything)),
         targets=[
