@@ -2,7 +2,7 @@
 
 Each set's images, copies left out, are halved at random, again and again: one half is fitted as `fit` does, the other is fresh. Far
 outliers are images of the other sets; near ones are of classes that were left out of the fit. How to tell them was settled on training
-parts before (docs/dev/decisions.md), whose images are among these, so for outliers the figures flatter a little; the rates they do not touch.
+parts before (docs/dev/decisions.md), whose images are among these: what is said of outliers flatters a little, what is said of rates not.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ def main() -> None:
         f"the other; means over {len(SPLITS)} draws, with the least and the greatest. Targets are judged by the means, of the worst set. "
         "In the last table: the area under the ROC curve against the fresh half (0.5 is chance), and the share rejected at a "
         f"false-reject rate of {100 * RATE:.0f} %; near outliers are a third of the set's classes, drawn anew each time and left out of "
-        "the fit; how to tell them was chosen on the training parts of these sets, which are among the images here (of CIFAR-10 and Tiny "
-        "ImageNet others are). The sets are hymenoptera, flowers12 and ucmerced whole, and samples of MNIST, CIFAR-10 and Tiny ImageNet. In "
-        f"brackets: fewer than {ENOUGH} images.",
+        "the fit; how to tell them was chosen on the training parts of these sets, which are among the images here (of CIFAR-10 and "
+        "Tiny ImageNet others are). The sets are hymenoptera, flowers12 and ucmerced whole, and samples of MNIST, CIFAR-10 and Tiny ImageNet. "
+        f"In brackets: fewer than {ENOUGH} images.",
         *_tables(found, list(everything)),
         targets=[
             target(f"calibration error at most {MOST_ERROR}, {ENOUGH} images or more", f"{error:.3f}", error <= MOST_ERROR),
