@@ -19,6 +19,7 @@ NAMES = (
     "memory",
     "cifar",
     "embedded",
+    "confidence",
     "imagenet_sample",
     "fine_tuning",
     "prefix",

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convatlas.analysis.analysis import Analysis
-    from convatlas.bundle.classifier import Classifier, Prediction
+    from convatlas.bundle.classifier import Classifier
     from convatlas.bundle.load import load
+    from convatlas.bundle.prediction import Prediction
     from convatlas.cards import Card, card
     from convatlas.catalogue import names
     from convatlas.data import Dataset, scan
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "convatlas.bundle.classifier": ("Classifier", "Prediction"),
+    "convatlas.bundle.classifier": ("Classifier",),
     "convatlas.bundle.load": ("load",),
+    "convatlas.bundle.prediction": ("Prediction",),
     "convatlas.cards": ("Card", "card"),
     "convatlas.catalogue": ("names",),
     "convatlas.data": ("Dataset", "scan"),

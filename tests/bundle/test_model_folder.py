@@ -31,7 +31,11 @@ from convatlas.weights.source import find_weights
 from convatlas.zoo.inference import normalised
 from tiny import CLASSES, photo, write_weights
 
-FILES = ("model.safetensors", *(f"examples/{name}" for name in example_images()))  # without which it is no model
+FILES = (  # without which it is no model
+    "model.safetensors",
+    "confidence.safetensors",
+    *(f"examples/{name}" for name in example_images()),
+)
 REMEMBERED = "training.safetensors"  # may be deleted, not changed
 
 

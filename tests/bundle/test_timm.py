@@ -16,7 +16,7 @@ import convatlas
 from convatlas import catalogue
 from convatlas.bundle.save import Contents, build, save
 from convatlas.data import Preprocessing
-from convatlas.jobs import fit as job
+from convatlas.jobs import decide as job
 from tiny import photo, write_model, write_weights
 
 NORMALISED = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -122,7 +122,7 @@ def test_timm_loads_a_fit_on_the_last_stage(photos: Path, tmp_path: Path, monkey
     monkeypatch.setattr(job, "select", lambda *a, **options: replace(select(*a, **options), name="stage4"))
     card = {"preprocessing": {"size": 64, "resize": 64, **NORMALISED}}
     weights = write_weights(tmp_path / "w.safetensors", name="resnet18", card=card)
-    result = job.fit(photos, weights=weights, out=tmp_path / "model", report=False)
+    result = convatlas.fit(photos, weights=weights, out=tmp_path / "model", report=False)
     for image in (photo("red", 900), photo("blue", 901)):
         assert np.abs(by_timm(result.bundle, image) - by_us(result.bundle, image)).max() < 1e-5
 

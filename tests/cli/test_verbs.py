@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from PIL import Image
 
 import convatlas
 from convatlas import cache, catalogue
@@ -106,7 +107,8 @@ def test_the_version(run: Run) -> None:
         ("fit", "a", "--seed", "-1"),
         ("fit", "a", "--device", "tpu"), ("fit", "a", "--class-weights", "some"), ("predict",), ("predict", "a"), ("show",),
         ("predict", "a", "b", "--top", "0"), ("evaluate", "a"), ("pack", "lenet5", "--out", "x"), ("pack", "lenet5", "--weights", "x"),
-        ("cache",), ("cache", "burn"),
+        ("cache",), ("cache", "burn"), ("predict", "a", "b", "--false-reject", "5"), ("predict", "a", "b", "--sets", "most"),
+        ("evaluate", "a", "b", "--false-reject", "0%"), ("evaluate", "a", "b", "--sets", "100%"),
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -133,6 +135,10 @@ def test_wrong_usage_is_status_2(run: Run, words: tuple[str, ...]) -> None:
         (("evaluate", "{tmp}", "{photos}"), "{tmp}: not a model folder"),
         (("evaluate", "{model}", "{photos}", "--split", "val"), "has no val split"),
         (("evaluate", "{model}", "{tmp}/absent"), "there is no {tmp}/absent"),
+        (("predict", "{model}", "{photos}", "--sets", "99%"), "24 training images cannot show a coverage of sets"),
+        (("predict", "{model}", "{photos}", "--sets", "80%", "--explain", "{tmp}/e"), "Leave one of them out"),
+        (("evaluate", "{model}", "{photos}", "--false-reject", "1%"), "24 training images cannot show a false-reject"),
+        (("evaluate", "{model}", "{photos}", "--sets", "0.9", "--views", "flip"), "not for the views 'flip'"),
         (("pack", "--weights", "{weights}", "--out", "{tmp}/m"), "what its 10 classes are called"),
         (
             ("pack", "--weights", "{weights}", "--out", "{tmp}/m", "--classes", "{tmp}/absent"),
@@ -384,6 +390,24 @@ def test_predict_goes_on_past_files_that_cannot_be_read(
         assert [line.split("\t")[1] for line in outcome.out.splitlines()] == ["red", "blue"]
 
 
+def test_predict_says_what_is_none_of_these_and_what_an_image_may_be(
+    run: Run, fitted: FitResult, photos: Path, tmp_path: Path
+) -> None:
+    Image.effect_noise((40, 36), 200).save(tmp_path / "noise.png")
+    images = (photos / "test/red/100.png", tmp_path / "noise.png")
+    outcome = run("predict", fitted.bundle, *images, "--false-reject", "10%", "--sets", "0.9")
+    assert (outcome.code, outcome.err) == (0, "")
+    known, strange = (line.split("\t") for line in outcome.out.splitlines())
+    assert known[1] == "red" and float(known[2]) > 0.3 and known[3].startswith("one of: red")
+    assert strange[1:3] == ["none of these", "–"]
+    assert strange[3].startswith("nearest: ") and strange[4].startswith("one of: ")
+    found = run("predict", fitted.bundle, *images, "--false-reject", 0.1, "--json").json
+    assert (found["false_reject"], found["sets"]) == (0.1, None)
+    assert [row["rejected"] for row in found["rows"]] == [False, True]
+    assert found["rows"][1]["label"] == "none of these"
+    assert found["rows"][1]["nearest_class"] == found["rows"][1]["top"][0]["label"]
+
+
 def test_predict_of_an_empty_folder_is_status_1(run: Run, fitted: FitResult, tmp_path: Path) -> None:
     outcome = run("predict", fitted.bundle, tmp_path)
     assert outcome.code == 1
@@ -407,6 +431,16 @@ def test_evaluate_json_and_split(run: Run, fitted: FitResult, photos: Path) -> N
     outcome = run("evaluate", fitted.bundle, photos, "--split", "train", "--json")
     assert (outcome.code, outcome.err) == (0, "")
     assert (outcome.json["schema"], outcome.json["images"]) == ("convatlas.evaluate/1", 24)
+
+
+def test_evaluate_measures_what_was_promised(run: Run, fitted: FitResult, photos: Path) -> None:
+    words = ("evaluate", fitted.bundle, photos, "--false-reject", "10%", "--sets", "90%")
+    found = run(*words, "--json").json
+    assert found["none_of_these"]["stated"] == 0.1
+    assert found["sets"]["stated"] == 0.9
+    text = run(*words).out
+    assert "of 12 images of known classes, 95 % interval" in text and "stated 10.0 %" in text
+    assert "sets: hold the true class for" in text and "stated 90.0 %" in text
 
 
 def test_evaluate_says_on_stderr_what_it_left_out(run: Run, fitted: FitResult, tmp_path: Path) -> None:

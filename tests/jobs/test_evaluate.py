@@ -159,3 +159,33 @@ def test_a_tampered_model_is_not_judged(fitted: FitResult, photos: Path, tmp_pat
     (folder / "examples/jpeg.jpg").write_bytes(b"")
     with pytest.raises(convatlas.ConvAtlasError, match="was changed after it was written"):
         evaluate(folder, photos)
+
+
+def test_what_is_promised_is_counted_image_by_image(fitted: FitResult, photos: Path) -> None:
+    plain = evaluate(fitted.bundle, photos, split="all").json
+    assert (plain["none_of_these"], plain["sets"]) == (None, None)
+    result = evaluate(fitted.bundle, photos, split="all", false_reject=0.2, sets=0.9).json
+    same = {key: plain[key] for key in ("accuracy", "confusion", "images", "classes")}
+    assert {key: result[key] for key in same} == same
+    assert result["log_loss"] == pytest.approx(plain["log_loss"], abs=1e-5)
+
+    paths = sorted(photos.rglob("*.png"))
+    rows = convatlas.load(fitted.bundle).predict(paths, false_reject=0.2, sets=0.9)
+    truth = [path.parent.name for path in paths]
+    rejected = [bool(row.rejected) for row in rows]
+    held = [label in (row.one_of or ()) for label, row in zip(truth, rows, strict=True)]
+    sizes = [len(row.one_of or ()) for row in rows]
+    others = [row.label == label for label, row in zip(truth, rows, strict=True) if not row.rejected]
+    found, sets = result["none_of_these"], result["sets"]
+    assert (found["rejected"], found["images"], found["stated"]) == (np.mean(rejected), 36, 0.2)
+    assert found["accuracy_of_others"] == np.mean(others)
+    assert (sets["coverage"], sets["mean_size"]) == (np.mean(held), np.mean(sizes))
+    assert sets["single"] == np.mean(np.array(sizes) == 1)
+    for figures, name in ((found, "rejected"), (sets, "coverage"), (sets, "mean_size"), (sets, "single")):
+        low, high = figures[f"{name}_interval"]
+        assert low <= figures[name] <= high
+
+
+def test_no_rate_is_measured_that_cannot_be_stated(fitted: FitResult, photos: Path) -> None:
+    with pytest.raises(ConvAtlasError, match="24 training images cannot show a false-reject rate of 0.03"):
+        evaluate(fitted.bundle, photos, false_reject=0.03)

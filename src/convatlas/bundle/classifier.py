@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,33 +13,20 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from convatlas.bundle.confidence import CONFIDENCE, Confidence, Promise, read_confidence
 from convatlas.bundle.member import Member
 from convatlas.bundle.neighbours import TrainingImages, training_images
+from convatlas.bundle.prediction import Prediction, predictions, promised
 from convatlas.data import DecodeError, Preprocessing, Views, decode
 from convatlas.data.sources import read_file
 from convatlas.errors import ConvAtlasError
+from convatlas.metrics import softmax
 from convatlas.zoo.heads.probe import ProbeConfig
 
 if TYPE_CHECKING:
     from convatlas.bundle.explanation import Explanation
 
 _TOGETHER = 32  # views that wait for the network together
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """What the model says of one image, or why it could not be read."""
-
-    path: str | None  # None for an image that was given as an array or a PIL image
-    label: str | None
-    probability: float | None
-    top: tuple[tuple[str, float], ...] = ()  # the likeliest classes with their probabilities, likeliest first
-    error: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        row: dict[str, Any] = {"path": self.path, "label": self.label, "probability": self.probability}
-        row["top"] = [{"label": label, "probability": probability} for label, probability in self.top]
-        return row | ({"error": self.error} if self.error else {})
 
 
 class Classifier:
@@ -82,20 +69,33 @@ class Classifier:
         """The colour under transparent images, the same for all members."""
         return self.members[0].preprocessing.background
 
-    def predict(self, images: Any, *, top: int = 5, views: str = "centre") -> list[Prediction]:
+    def predict(
+        self,
+        images: Any,
+        *,
+        top: int = 5,
+        views: str = "centre",
+        false_reject: float | None = None,
+        sets: float | None = None,
+    ) -> list[Prediction]:
         """Labels and calibrated probabilities of images, in order.
 
         `images` is one or a sequence of: paths, PIL images, arrays (h, w, 3) or (h, w) of uint8. A file that cannot be read gives a
         row with `error`; an array of another type is a `ConvAtlasError`, since a guess at its range would be silently wrong. `views` is
         what the network is shown of each, over which probabilities are averaged: centre, flip, ten, 144, along or dense (`data.views`).
+
+        With `false_reject`, images unlike the training images are "none of these"; the rate, such as 0.05, is the share of images of its
+        own classes to which that happens. With `sets`, such as 0.9, each row has the classes (`one_of`) among which the true one is that
+        often. Both are for probes in a single view: see `promise`.
         """
         looked = self.looking(views)
+        promise = self.promise(looked, false_reject, sets)
         single = isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim <= 3)
         given: Sequence[Any] = [images] if single else list(cast(Iterable[Any], images))
         rows: list[Prediction] = []
         together = images_together(looked)
         for start in range(0, len(given), together):
-            rows += self._predict_batch(given[start : start + together], top, looked)
+            rows += self._predict_batch(given[start : start + together], top, looked, promise)
         return rows
 
     def explain(self, image: Any, *, top: int = 3, neighbours: int = 4) -> Explanation:
@@ -111,6 +111,36 @@ class Classifier:
     def training(self) -> TrainingImages | None:
         """What its folder remembers of the training images; None where it does not."""
         return training_images(self.folder)
+
+    @cached_property
+    def confidence(self) -> Confidence | None:
+        """What its training images say of its answers; None where its folder does not have that."""
+        return None if self.ensemble else read_confidence(self.folder)
+
+    def promise(self, views: Views, false_reject: float | None, sets: float | None) -> Promise | None:
+        """What can be promised of its answers; None where nothing is asked for. Raises `ConvAtlasError` for what the training images
+        cannot show, and for a classifier that has none to show it: an ensemble, a network that was tuned, an older folder."""
+        if false_reject is None and sets is None:
+            return None
+        if views.name != "centre":
+            raise ConvAtlasError(
+                f"false-reject rates and sets hold for what the model itself sees, not for the views {views.name!r}.",
+                remedy="Leave one of them out.",
+            )
+        if self.confidence is None:
+            what = "is an ensemble" if self.ensemble else f"has no {CONFIDENCE}"
+            raise ConvAtlasError(
+                f"{self.folder}: {what}, so no false-reject rate and no set of classes can be stated for it.",
+                remedy="Probes that this version's `convatlas fit` makes can: fit one, with --plan probe.",
+            )
+        return Promise(confidence=self.confidence, false_reject=false_reject, coverage=sets)
+
+    def assured(
+        self, images: Sequence[Sequence[Sequence[np.ndarray]]], promise: Promise
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (n, classes) and typicalities (n,) of images given as `views` made them."""
+        logits, features = self._only.read(np.stack([views[0] for (views,) in images]))
+        return softmax(logits), promise.confidence.typicality(features, logits)
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes) float64 of prepared pixels (n, size, size, channels) uint8; not of an ensemble, which prepares in
@@ -155,23 +185,26 @@ class Classifier:
             )
         return self.members[0]
 
-    def _predict_batch(self, given: Sequence[Any], top: int, views: Views) -> list[Prediction]:
+    def _predict_batch(self, given: Sequence[Any], top: int, views: Views, promise: Promise | None) -> list[Prediction]:
         found = [self._shown(image, views) for image in given]
         shown = [image for image in found if not isinstance(image, DecodeError)]
-        each = iter(self.judged(shown, views).mean(axis=0) if shown else ())
+        answers = iter(self._answers(shown, top, views, promise) if shown else ())
         rows = []
         for image, seen in zip(given, found, strict=True):
             path = str(image) if isinstance(image, str | Path) else None
             if isinstance(seen, DecodeError):
                 rows.append(Prediction(path=path, label=None, probability=None, error=str(seen)))
             else:
-                rows.append(self._row(path, next(each), top))
+                rows.append(replace(next(answers), path=path))
         return rows
 
-    def _row(self, path: str | None, probabilities: np.ndarray, top: int) -> Prediction:
-        best = np.argsort(-probabilities, kind="stable")[:top]
-        likeliest = tuple((self.classes[i], float(probabilities[i])) for i in best)
-        return Prediction(path=path, label=likeliest[0][0], probability=likeliest[0][1], top=likeliest)
+    def _answers(
+        self, shown: Sequence[Sequence[Sequence[np.ndarray]]], top: int, views: Views, promise: Promise | None
+    ) -> list[Prediction]:
+        if promise is None:
+            return predictions(self.classes, self.judged(shown, views).mean(axis=0), top)
+        probabilities, typicality = self.assured(shown, promise)
+        return promised(predictions(self.classes, probabilities, top), self.classes, probabilities, typicality, promise)
 
     def _shown(self, image: Any, views: Views) -> list[list[np.ndarray]] | DecodeError:
         try:

@@ -14,7 +14,8 @@ from convatlas.bundle.neighbours import Neighbour
 from convatlas.data import seen
 
 if TYPE_CHECKING:
-    from convatlas.bundle.classifier import Classifier, Prediction
+    from convatlas.bundle.classifier import Classifier
+    from convatlas.bundle.prediction import Prediction
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -78,6 +78,21 @@ class Member:
         ends = np.cumsum([len(views) for views in images])
         return np.stack([part.mean(axis=0) for part in np.split(softmax(scores), ends[:-1])])
 
+    def read(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The logits (n, classes) of prepared pixels (n, size, size, channels) uint8, and what the last layer makes them of, (n, d)."""
+        name = self.model.classifiers[0] if isinstance(self.model, zoo.ConvNet) else "fc"
+        read: list[Tensor] = []
+        hook = self.model.get_submodule(name).register_forward_hook(_keeper(read))
+        logits = []
+        try:
+            with torch.inference_mode():
+                for start in range(0, len(pixels), _BATCH):
+                    batch = torch.from_numpy(pixels[start : start + _BATCH]).to(self.device)
+                    logits.append(self._scores(batch, dense=False))
+        finally:
+            hook.remove()
+        return torch.cat(logits).cpu().double().numpy(), torch.cat(read).cpu().double().numpy()
+
     def _scores(self, pixels: Tensor, dense: bool) -> Tensor:
         images = normalised(pixels, self.preprocessing.mean, self.preprocessing.std)
         return self.sliding(images).flatten(2).mean(2) if dense else self.model(images)
@@ -101,3 +116,12 @@ class Member:
             f"{self.folder}: this model cannot be slid over an image ({reason}).",
             remedy="Use the views ten or 144 instead of dense.",
         )
+
+
+def _keeper(kept: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    """A hook that keeps what a layer reads."""
+
+    def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        kept.append(inputs[0])
+
+    return keep

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from convatlas import catalogue, zoo
+from convatlas.bundle.confidence import CONFIDENCE, Confidence
 from convatlas.bundle.examples import example_images
 from convatlas.bundle.neighbours import TRAINING, TrainingImages
 from convatlas.data import DECODER, Preprocessing, decode
@@ -42,6 +43,7 @@ class Contents:
     preprocessing: Preprocessing
     about: dict[str, Any] = field(default_factory=dict)  # metrics, protocol, where weights and data came from
     training: TrainingImages | None = None  # what is remembered of the images it was fitted to
+    confidence: Confidence | None = None  # what these say of its answers
 
 
 def save(folder: Path, model: nn.Module, contents: Contents) -> None:
@@ -63,6 +65,9 @@ def save(folder: Path, model: nn.Module, contents: Contents) -> None:
     if contents.training is not None:
         contents.training.save(folder)
         files.append(TRAINING)
+    if contents.confidence is not None:
+        contents.confidence.save(folder)
+        files.append(CONFIDENCE)
     described = {
         "architecture": architecture,
         "num_classes": len(contents.classes),
@@ -78,6 +83,7 @@ def save(folder: Path, model: nn.Module, contents: Contents) -> None:
             "probe": None if contents.probe is None else asdict(contents.probe),
             "preprocessing": contents.preprocessing.to_json(),
             "about": contents.about,
+            "confidence": None if contents.confidence is None else contents.confidence.to_json(),
             "made_with": {"torch": torch.__version__, "decoder": DECODER},
             "examples": examples,
             "sha256": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files},

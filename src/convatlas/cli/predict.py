@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convatlas.cli.options import Device, DeviceOption, ViewsOption
+from convatlas.cli.options import Device, DeviceOption, FalseReject, Sets, ViewsOption
 from convatlas.cli.output import Json, percent, progress_bars, put_json, say, table
 from convatlas.errors import ConvAtlasError
+
+if TYPE_CHECKING:
+    from convatlas.bundle.prediction import Prediction
 
 
 def predict(
@@ -17,6 +20,8 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     top: Annotated[int, typer.Option("--top", min=1, help="How many of the likeliest classes to give.")] = 5,
     views: ViewsOption = "centre",
+    false_reject: FalseReject = None,
+    sets: Sets = None,
     explain: Annotated[
         Path | None,
         typer.Option(
@@ -34,6 +39,10 @@ def predict(
 ) -> None:
     """Name the class of images, with calibrated probabilities. Exit status 1 if one could not be read."""
     if explain is not None:
+        if false_reject is not None or sets is not None:
+            raise ConvAtlasError(
+                "--explain shows neither what is none of the classes nor sets.", remedy="Leave one of them out."
+            )
         predict_explained(folder, images, explain, trained_on, top, views, device, json=json)
         return
     if trained_on is not None:
@@ -52,18 +61,30 @@ def predict(
     rows = []
     with progress_bars() as progress:
         for start in range(0, len(paths), 32):
-            rows += classifier.predict(paths[start : start + 32], top=top, views=views)
+            chosen = paths[start : start + 32]
+            rows += classifier.predict(chosen, top=top, views=views, false_reject=false_reject, sets=sets)
             progress("predict", len(rows), len(paths))
     if json:
         described = {"schema": "convatlas.predict/1", "model": str(folder), "views": views_json(classifier, looked)}
+        described |= {"false_reject": false_reject, "sets": sets}
         put_json(described | {"rows": [row.to_json() for row in rows]})
     for row in rows:
         if row.error:
             say(f"convatlas: {row.error}")
         elif not json:
-            print(f"{row.path}\t{row.label}\t{row.probability:.4f}")
+            print(row_text(row))
     if any(row.error for row in rows):
         raise typer.Exit(1)
+
+
+def row_text(row: Prediction) -> str:
+    """A prediction on a line: path, class, probability; then, where asked for, the nearest class of a rejected image, and the set."""
+    cells = [str(row.path), str(row.label), "–" if row.probability is None else f"{row.probability:.4f}"]
+    if row.rejected:
+        cells.append(f"nearest: {row.nearest_class} {row.top[0][1]:.4f}")
+    if row.one_of is not None:
+        cells.append("one of: " + ", ".join(row.one_of))
+    return "\t".join(cells)
 
 
 def predict_explained(
@@ -108,6 +129,8 @@ def evaluate(
         str | None, typer.Option("--split", help="train, val, test or all; by default test, else val, else all.")
     ] = None,
     views: ViewsOption = "centre",
+    false_reject: FalseReject = None,
+    sets: Sets = None,
     device: DeviceOption = Device.auto,
     json: Json = False,
 ) -> None:
@@ -115,11 +138,22 @@ def evaluate(
     from convatlas.jobs.evaluate import evaluate as run
 
     with progress_bars() as progress:
-        result = run(folder, data, split=split, views=views, device=device.value, progress=progress).json
+        result = run(
+            folder,
+            data,
+            split=split,
+            views=views,
+            false_reject=false_reject,
+            sets=sets,
+            device=device.value,
+            progress=progress,
+        ).json
     if json:
         put_json(result)
         return
     print(scores_text(result))
+    for line in promises_text(result):
+        print(line)
     print(views_text(result["views"]))
     for path in result["unreadable"]:
         say(f"not counted, unreadable: {path}")
@@ -138,6 +172,28 @@ def scores_text(result: dict[str, Any]) -> str:
             table(("lowest recall", "images", "recall", "precision"), rows, right=(1, 2, 3)),
         ]
     )
+
+
+def promises_text(result: dict[str, Any]) -> list[str]:
+    """What was promised of the answers against what was measured."""
+    lines = []
+    if found := result["none_of_these"]:
+        low, high = found["rejected_interval"]
+        lines.append(
+            f"\nnone of these: {percent(found['rejected'])} of {found['images']} images of known classes, 95 % interval {percent(low)} to "
+            f"{percent(high)}; stated {percent(found['stated'])}; accuracy of the others {percent(found['accuracy_of_others'])}"
+        )
+    if found := result["sets"]:
+        low, high = found["coverage_interval"]
+        small, large = found["mean_size_interval"]
+        sizes = (
+            f"mean size {found['mean_size']:.2f} [{small:.2f}, {large:.2f}], {percent(found['single'])} of one class"
+        )
+        lines.append(
+            f"\nsets: hold the true class for {percent(found['coverage'])}, 95 % interval {percent(low)} to {percent(high)}; stated "
+            f"{percent(found['stated'])}; {sizes}"
+        )
+    return lines
 
 
 def views_text(views: dict[str, Any]) -> str:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from convatlas.bundle.confidence import Confidence
 from convatlas.data import folds
 from convatlas.jobs.images import Progress, resolve_device
 from convatlas.jobs.material import Material, Side
+from convatlas.transfer.confidence import fit_confidence
 from convatlas.transfer.plans import Plan
 from convatlas.transfer.probe import (
     OuterFolds,
@@ -60,6 +62,8 @@ class Decided:
     outer: OuterFolds | None  # where a probe was judged by them
     judged: Side
     probabilities: np.ndarray  # (judged, K), calibrated
+    confidence: Confidence | None  # what the training images say of the probe; None of a network that was trained
+    typicality: np.ndarray | None  # (test,) by it; None without a test part
     told: list[str]  # what somebody should know
     solve_seconds: float
     adapt_seconds: float | None
@@ -87,6 +91,7 @@ def decide(found: Material, wanted: Wanted, *, progress: Progress) -> Decided:
     rungs = rungs_of(wanted.plan, train.rungs(found.passed))
     selection = select(rungs, train.labels, classes, class_weights=wanted.class_weights, folds=found.held_out)
     by_rung: dict[str, np.ndarray] = {}
+    unseen: dict[str, tuple[np.ndarray, ...]] = {}
     if len(test):
         unseen = rungs_of(wanted.plan, test.rungs(found.passed))
         by_rung = {name: probe.probabilities(unseen[name]) for name, probe in selection.probes.items()}
@@ -108,6 +113,13 @@ def decide(found: Material, wanted: Wanted, *, progress: Progress) -> Decided:
         )
         kept = np.flatnonzero(np.isfinite(outer.probabilities).all(axis=1))
         judged, probabilities = train.subset(kept), outer.probabilities[kept]
+    confidence, typicality = None, None
+    if not (adapted and adapted.trained):
+        best, probe = rungs[selection.name], selection.probe
+        confidence = fit_confidence(best, train.labels, probe, class_weights=wanted.class_weights, folds=found.held_out)
+        if len(test):
+            features = unseen[selection.name]
+            typicality = confidence.typicality(np.concatenate(features, axis=1), probe.scale * probe.scores(features))
     progress("solve", 1, 1)
     return Decided(
         selection=selection,
@@ -117,6 +129,8 @@ def decide(found: Material, wanted: Wanted, *, progress: Progress) -> Decided:
         outer=outer,
         judged=judged,
         probabilities=probabilities,
+        confidence=confidence,
+        typicality=typicality,
         told=told,
         solve_seconds=time.perf_counter() - started - (adapt_seconds or 0.0),
         adapt_seconds=adapt_seconds,

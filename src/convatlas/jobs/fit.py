@@ -126,7 +126,7 @@ def _save(folder: Path, found: Material, decided: Decided, result: dict[str, Any
     else:
         train, selection = found.train, decided.selection
         remember = probe_model.remembering(decided.rungs[selection.name], train.records, train.sha256s)
-        probe_model.save_probe(folder, found.source, selection, classes, result, remember)
+        probe_model.save_probe(folder, found.source, selection, classes, result, remember, decided.confidence)
     classifier = load(folder)
     if report:
         shown = list(zip([record for record, _ in wrong], result["mistakes"], strict=True))

@@ -18,10 +18,11 @@ from convatlas.jobs.decide import Decided
 from convatlas.jobs.images import fingerprint
 from convatlas.jobs.material import Material, Side
 from convatlas.jobs.outcomes import outcomes_json
+from convatlas.jobs.promises import confidence_json
 from convatlas.jobs.result import answer_in_words, classifier_in_words, protocol_in_words
 from convatlas.jobs.scores import accuracy_with_interval, scores
 from convatlas.jobs.shapes import shapes_json
-from convatlas.metrics import wilson
+from convatlas.metrics import softmax, wilson
 from convatlas.transfer.probe import Selection
 
 SCHEMA = "convatlas.fit/1"
@@ -50,6 +51,7 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
         **scores(decided.probabilities, decided.judged.labels, classes, counts),
         "temperature": 1 / decided.scale,
         "outcomes": outcomes_json(decided.judged.sha256s, decided.right),
+        "confidence": _confidence(found, decided),
         "protocol": protocol_in_words(decided.judged.records, selection, decided.outer, adapted),
         "headline": "test" if len(test) else "outer folds",
         "accuracy_without_duplicates": _without_duplicates(found, decided) if len(test) else None,
@@ -75,6 +77,18 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
         "environment": _environment(device),
     }
     return result | answer_in_words(result, classes)
+
+
+def _confidence(found: Material, decided: Decided) -> dict[str, Any] | None:
+    """What false-reject rates and sets of classes the images show; None for a network that was trained."""
+    if decided.confidence is None:
+        return None
+    probe, tested = decided.selection.probe, None
+    if decided.typicality is not None:
+        tested = (decided.probabilities, decided.typicality, decided.judged.labels)
+    out = np.isfinite(probe.losses)
+    held_out, labels = softmax(probe.scale * probe.held_out[out]), found.train.labels[out]
+    return confidence_json(decided.confidence, held_out, labels, found.classes.names, tested)
 
 
 def _image_counts(found: Material) -> dict[str, int]:

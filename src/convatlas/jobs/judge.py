@@ -14,6 +14,7 @@ from convatlas.jobs.images import Progress
 
 if TYPE_CHECKING:
     from convatlas.bundle.classifier import Classifier
+    from convatlas.bundle.confidence import Promise
 
 _BUFFER_BYTES = 100_000_000  # of decoded views waiting for the network
 _AHEAD = 64  # images decoded before the network asks for them, at most
@@ -27,6 +28,7 @@ class Judgement:
     read: list[Record]  # those that could be read
     members: np.ndarray  # (members, n, classes) float64: each member's probabilities
     truth: np.ndarray  # (n,) int64: class indices
+    typicality: np.ndarray | None = None  # (n,) where something was promised
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -35,9 +37,16 @@ class Judgement:
 
 
 def judge(
-    classifier: Classifier, dataset: Dataset, records: Sequence[Record], views: Views, what: str, progress: Progress
+    classifier: Classifier,
+    dataset: Dataset,
+    records: Sequence[Record],
+    views: Views,
+    what: str,
+    progress: Progress,
+    *,
+    promise: Promise | None = None,
 ) -> Judgement:
-    """Runs `records` through the classifier; `what` is said to `progress`.
+    """Runs `records` through the classifier; `what` is said to `progress`. With a `promise` their typicality is found out too.
 
     Raises `ConvAtlasError` for a label that is none of its classes, and where no image can be read.
     """
@@ -49,6 +58,17 @@ def judge(
     examined: list[Examined] = []
     waiting: list[list[list[np.ndarray]]] = []
     found: list[np.ndarray] = []
+    typicalities: list[np.ndarray] = []
+
+    def run() -> None:
+        if promise is None:
+            found.append(classifier.judged(waiting, views))
+        else:
+            probabilities, typicality = classifier.assured(waiting, promise)
+            found.append(probabilities[None])
+            typicalities.append(typicality)
+        waiting.clear()
+
     stream = examine(
         dataset,
         records,
@@ -61,18 +81,23 @@ def judge(
         if item.views is not None:
             waiting.append(item.views)
         if len(waiting) == together:
-            found.append(classifier.judged(waiting, views))
-            waiting.clear()
+            run()
         progress(what, len(examined), len(records))
     if waiting:
-        found.append(classifier.judged(waiting, views))
+        run()
     read = [item.record for item in examined if item.facts is not None]
     if not read:
         raise ConvAtlasError(
             f"{dataset.root}: no image could be read.", remedy="`convatlas check` names each file and the reason."
         )
     truth = classes.indices([record.label for record in read])
-    return Judgement(examined=examined, read=read, members=np.concatenate(found, axis=1), truth=truth)
+    return Judgement(
+        examined=examined,
+        read=read,
+        members=np.concatenate(found, axis=1),
+        truth=truth,
+        typicality=np.concatenate(typicalities) if typicalities else None,
+    )
 
 
 def views_json(classifier: Classifier, views: Views) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from convatlas.bundle.confidence import Confidence
 from convatlas.bundle.neighbours import TrainingImages
 from convatlas.bundle.save import Contents, save
 from convatlas.data import Record
@@ -29,10 +30,12 @@ def save_probe(
     classes: tuple[str, ...],
     result: dict[str, Any],
     remember: Remember | None = None,
+    confidence: Confidence | None = None,
 ) -> None:
     """Fills `folder`. A probe on the last rung is the network itself with another classifier, which other libraries load too.
 
-    `remember`, given the cuts whose means and whose deviations the probe reads, makes what is kept of the training images.
+    `remember`, given the cuts whose means and whose deviations the probe reads, makes what is kept of the training images; `confidence` is
+    what these say of the probe's answers.
     """
     probe, channels = selection.probe, source.preprocessing.channels
     model, _ = load_network(source, num_classes=len(classes), in_channels=channels)
@@ -49,7 +52,8 @@ def save_probe(
         layer.weight.copy_(torch.from_numpy(probe.scale * probe.weight.T))
         layer.bias.copy_(torch.from_numpy(probe.scale * probe.bias))
     training = None if remember is None else remember(means, deviations)
-    save(folder, model, replace(_contents(source, classes, result), probe=config, training=training))
+    contents = replace(_contents(source, classes, result), probe=config, training=training, confidence=confidence)
+    save(folder, model, contents)
 
 
 def save_tuned(

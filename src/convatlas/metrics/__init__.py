@@ -10,6 +10,7 @@ from convatlas.metrics.calibration import (
     reliability,
     softmax,
 )
+from convatlas.metrics.conformal import conformal_threshold, fewest, own_scores, p_values, prediction_sets, set_scores
 from convatlas.metrics.confusion import (
     ClassRow,
     accuracy,
@@ -28,14 +29,20 @@ __all__ = [
     "accuracy",
     "balanced_accuracy",
     "balanced_accuracy_interval",
+    "conformal_threshold",
     "confusion_matrix",
     "expected_calibration_error",
+    "fewest",
     "fit_temperature",
     "log_loss",
     "over_seeds",
+    "own_scores",
+    "p_values",
     "paired_interval",
     "per_class",
+    "prediction_sets",
     "reliability",
+    "set_scores",
     "softmax",
     "wilson",
 ]

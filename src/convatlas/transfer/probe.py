@@ -53,7 +53,7 @@ class Probe:
 
     def scores(self, features: Features) -> Array:
         """(n, K), before the scale; `features` as given to `fit_probe`, of any images."""
-        blocks = _blocks(features)
+        blocks = blocks_of(features)
         weights = np.split(self.weight, np.cumsum([block.shape[1] for block in blocks])[:-1])
         out = np.tile(self.bias, (len(blocks[0]), 1))
         for start in range(0, len(out), ROWS):
@@ -98,7 +98,7 @@ def fit_probe(
         ConvAtlasError: if there are not two classes, or nothing can be held out.
         ValueError: if the arguments do not fit together, or a feature is not finite.
     """
-    blocks, truth = _blocks(features), np.asarray(labels)
+    blocks, truth = blocks_of(features), np.asarray(labels)
     if len(blocks[0]) != len(truth):
         raise ValueError(f"{len(truth)} labels for {len(blocks[0])} rows of features")
     if rows is not None:
@@ -106,7 +106,7 @@ def fit_probe(
     weights = image_weights(truth, num_classes, class_weights)
     if not len(strengths) or min(strengths) <= 0:
         raise ValueError(f"strengths must all be above 0, and at least one: {strengths}")
-    sets, protocol = _held_out_sets(truth, num_classes, folds)
+    sets, protocol = held_out_sets(truth, num_classes, folds)
     scored = np.sort(np.concatenate(sets))
     importance = weights[scored] / weights[scored].sum()
 
@@ -261,7 +261,7 @@ def outer_folds_predictions(
             rows=np.flatnonzero(~out),
         )
         chosen[int(fold)] = selection.name
-        probabilities[out] = selection.probe.probabilities([block[out] for block in _blocks(rungs[selection.name])])
+        probabilities[out] = selection.probe.probabilities([block[out] for block in blocks_of(rungs[selection.name])])
     return OuterFolds(probabilities=probabilities, chosen=chosen)
 
 
@@ -289,7 +289,7 @@ def image_weights(labels: np.ndarray, num_classes: int, class_weights: ClassWeig
     return weights / weights.mean()
 
 
-def _held_out_sets(labels: np.ndarray, num_classes: int, folds: ArrayLike | None) -> tuple[list[Index], str]:
+def held_out_sets(labels: np.ndarray, num_classes: int, folds: ArrayLike | None) -> tuple[list[Index], str]:
     """The images to be held out together, and words for it."""
     if folds is None:
         only = np.bincount(labels, minlength=num_classes)[labels] == 1
@@ -336,7 +336,7 @@ def _reason(name: str, probes: Mapping[str, Probe]) -> str:
     )
 
 
-def _blocks(features: Features) -> list[np.ndarray]:
+def blocks_of(features: Features) -> list[np.ndarray]:
     blocks = [features] if isinstance(features, np.ndarray) else [np.asarray(block) for block in features]
     if not blocks or any(block.ndim != 2 or len(block) != len(blocks[0]) for block in blocks):
         raise ValueError(f"features must be (n, d), or blocks of equal n, not {[block.shape for block in blocks]}")

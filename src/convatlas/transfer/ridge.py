@@ -78,7 +78,7 @@ class Ridge:
 
     def solution(self, strength: float) -> tuple[Array, Array]:
         """Weight (d, K) and bias (K,), for features as they were given."""
-        weight = self.scaling[:, None] * (self.directions @ (self.moments * self._gains(strength)[:, None]))
+        weight = self.scaling[:, None] * (self.directions @ (self.moments * self.gains(strength)[:, None]))
         return weight, self.mean_target - self.mean @ weight
 
     def held_out(self, strengths: Sequence[float], sets: Sequence[Index]) -> Iterator[tuple[float, Array]]:
@@ -95,11 +95,33 @@ class Ridge:
                     self._leave_out(index, batch, table)
             yield from zip(batch, table, strict=True)
 
+    def held_out_leverages(self, strength: float, sets: Sequence[Index]) -> Array:
+        """How far each image lies from all others, (n,): (1, x̃) times the inverse of their moments, penalty included, times (1, x̃).
+
+        As from a fit without the set it is in, H_FF (1 − H_FF)⁻¹ less the image's own weight; NaN for one in no set.
+        """
+        gains, found = self.gains(strength), np.full(self.count, np.nan)
+        alone = np.array([index[0] for index in sets if len(index) == 1], dtype=np.int64)
+        for start in range(0, len(alone), ROWS):
+            index = alone[start : start + ROWS]
+            hat = self._axes(index) ** 2 @ gains + self.intercept[index, 0] ** 2
+            found[index] = hat / (1 - hat)
+        for index in sets:
+            if len(index) > 1:
+                wide = np.hstack([self._axes(index) * np.sqrt(gains), self.intercept[index]])
+                if len(index) <= wide.shape[1]:
+                    hat = wide @ wide.T
+                    found[index] = np.linalg.solve(np.eye(len(hat)) - hat, hat).diagonal()
+                else:  # the same in the smaller dimension
+                    inner = np.linalg.solve(np.eye(wide.shape[1]) - wide.T @ wide, wide.T)
+                    found[index] = np.einsum("ij,ji->i", wide, inner)
+        return found / self.root[:, 0] ** 2
+
     def _leave_one_out(self, index: Index, strengths: Sequence[float], table: Array) -> None:
         axes = self._axes(index)
         squares, share = axes**2, self.intercept[index, 0] ** 2
         for strength, scores in zip(strengths, table, strict=True):
-            gains = self._gains(strength)
+            gains = self.gains(strength)
             residual = self.centred_targets[index] - axes @ (self.moments * gains[:, None])
             residual /= (1 - squares @ gains - share)[:, None]
             scores[index] = self.targets[index] - residual / self.root[index]
@@ -110,7 +132,7 @@ class Ridge:
         few = len(index) <= wide.shape[1]
         gram = None if few else wide.T @ wide
         for strength, scores in zip(strengths, table, strict=True):
-            gains = self._gains(strength)
+            gains = self.gains(strength)
             residual = self.centred_targets[index] - axes @ (self.moments * gains[:, None])
             gains = np.append(gains, 1.0)
             if gram is None:
@@ -119,7 +141,8 @@ class Ridge:
                 residual += wide @ np.linalg.solve(np.diag(1 / gains) - gram, wide.T @ residual)
             scores[index] = self.targets[index] - residual / self.root[index]
 
-    def _gains(self, strength: float) -> Array:
+    def gains(self, strength: float) -> Array:
+        """1 / (e + λ) of each principal axis."""
         return 1 / (self.energy + strength * self.count)
 
     def _parts(self) -> Iterator[Index]:
