@@ -70,6 +70,12 @@ def fit(
         ),
     ] = ResizeMode.auto,
     device: DeviceOption = Device.auto,
+    processes: Annotated[
+        int, typer.Option("--processes", metavar="N", min=1, help="Compute features with N processes.")
+    ] = 1,
+    nodes: Annotated[
+        int, typer.Option("--nodes", metavar="N", min=1, help="Machines, on each of which this command is given.")
+    ] = 1,
     download: Download = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Deals images to folds.")] = 0,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html.")] = True,
@@ -91,6 +97,8 @@ def fit(
             control=control,
             resize_mode=resize_mode.value,
             device=device.value,
+            processes=processes,
+            nodes=nodes,
             download=download,
             seed=seed,
             report=report,

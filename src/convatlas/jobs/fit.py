@@ -14,18 +14,18 @@ from typing import Any, Literal
 import convatlas
 from convatlas import cache, catalogue
 from convatlas.bundle.folder import ensure_replaceable, whole_folder
-from convatlas.data import scan
+from convatlas.data import Dataset, scan
 from convatlas.data.framing import FitMode
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.decide import Decided, Wanted, decide
 from convatlas.jobs.fit_json import fit_json
 from convatlas.jobs.gallery import explain_rows, right_answers
 from convatlas.jobs.images import Progress, resolve_device, silent
-from convatlas.jobs.material import Material, default_out, gather, refuse_among_images, refuse_blockers
+from convatlas.jobs.material import Material, default_out, framed, gather, refuse_among_images, refuse_blockers
 from convatlas.jobs.result import FitResult
 from convatlas.jobs.scores import mistakes, write_thumbnails
 from convatlas.transfer.plans import parse_budget, parse_plan
-from convatlas.weights.source import find_weights
+from convatlas.weights.source import WeightsSource, find_weights
 
 RESULT = "fit.json"
 
@@ -43,6 +43,8 @@ def fit(
     control: bool = False,
     resize_mode: FitMode = "auto",
     device: str = "auto",
+    processes: int = 1,
+    nodes: int = 1,
     download: bool = False,
     seed: int = 0,
     report: bool = True,
@@ -59,7 +61,9 @@ def fit(
     show to be best. `bn` is what batch norms do in the part of a network that is tuned: keep their numbers, follow the images' statistics,
     or learn scale and shift too. With `control` the same network is trained from scratch as well, and judged on the same images: what the
     pretrained weights bought. `resize_mode` is how images that are not square become so: crop, pad, squash, or auto, the weights' own
-    unless images are very long. `seed` deals images to folds. Raises `ConvAtlasError` where the data or the weights cannot be used, or the
+    unless images are very long. `seed` deals images to folds. With several `processes`, on
+    each of `nodes` machines, all compute features, each image's once; every one runs the script that called this, and all but the first
+    end here. Raises `ConvAtlasError` where the data or the weights cannot be used, or the
     plan is none.
     """
     clock = _Clock()
@@ -89,6 +93,8 @@ def fit(
     ensure_replaceable(target)
     limit = cache.size_limit()
 
+    if (processes, nodes) != (1, 1):
+        _share(dataset, source, resize_mode, processes, nodes, resolve_device(device), progress)
     found = gather(dataset, source, resize_mode, device=device, progress=progress)
     decided = decide(found, wanted, progress=progress)
     controlled = None
@@ -111,6 +117,20 @@ def fit(
             _write(folder, result)
     cache.prune(limit, keep=[found.passed.store.path])
     return FitResult(result)
+
+
+def _share(
+    dataset: Dataset, source: WeightsSource, mode: FitMode, processes: int, nodes: int, device: str, progress: Progress
+) -> None:
+    """The pass by several processes, of which the first goes on and the others end."""
+    from convatlas.jobs.shares import share_features
+    from convatlas.train.processes import processes as started
+
+    together = started(processes, device, nodes=nodes)
+    told = silent if together.rank else progress
+    share_features(dataset, framed(dataset, source, mode)[0], together, device=device, progress=told)
+    if together.rank:
+        raise SystemExit(0)
 
 
 def _save(folder: Path, found: Material, decided: Decided, result: dict[str, Any], report: bool) -> None:

@@ -11,10 +11,10 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convatlas.cache import Store
 from convatlas.data import DECODER, Dataset, DecodeError, Examined, Facts, Record, examine
@@ -58,6 +58,10 @@ class KnownFacts:
             self._new[item.sha256] = json.dumps(found.to_json()).encode()
         if len(self._new) >= 256:
             self._flush()
+
+    def receive(self, facts: Mapping[str, Any]) -> None:
+        """Keeps what another process has found out, as JSON."""
+        self._new |= {sha256: json.dumps(found).encode() for sha256, found in facts.items()}
 
     def watch(self, stream: Iterable[Examined]) -> Iterator[Examined]:
         """Passes the images of a stream on, keeping what is found out about them."""

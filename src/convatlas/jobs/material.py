@@ -81,8 +81,7 @@ def gather(
     dataset: Dataset, source: WeightsSource, resize_mode: FitMode, *, device: str, progress: Progress
 ) -> Material:
     """Reads, checks and runs all images of `dataset`. Raises `ConvAtlasError` where none can be learned from."""
-    framing = choose(resize_mode, source.preprocessing, dataset)
-    source = replace(source, preprocessing=replace(source.preprocessing, fit=framing.fit))
+    source, framing = framed(dataset, source, resize_mode)
     passed = extract_features(dataset, dataset.records, source, device=device, progress=progress)
     classes = ClassMap(dataset.classes)
     train, test = _sides(dataset, passed.examined, classes)
@@ -105,6 +104,12 @@ def gather(
         train=train,
         test=test,
     )
+
+
+def framed(dataset: Dataset, source: WeightsSource, mode: FitMode) -> tuple[WeightsSource, Framing]:
+    """The weights with the preprocessing that these images get, and how and why they become square so."""
+    framing = choose(mode, source.preprocessing, dataset)
+    return replace(source, preprocessing=replace(source.preprocessing, fit=framing.fit)), framing
 
 
 def refuse_blockers(problems: Sequence[Problem]) -> None:

@@ -11,7 +11,7 @@ import json
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -114,6 +114,20 @@ class FeatureStore:
     def deviations(self, sha256s: Sequence[str]) -> dict[str, np.ndarray]:
         """`{stage: (n, maps) float32}`, the standard deviation of each map of these images; of all stages but the last."""
         return dict(zip(self._varied, self._blocks(sha256s)[len(self.cuts) :], strict=True))
+
+    @property
+    def widths(self) -> list[int]:
+        """Of the blocks of a row: each stage's means, then the deviations; empty before the first image."""
+        return self._widths
+
+    def blobs(self, sha256s: Sequence[str]) -> dict[str, bytes]:
+        """The stored form of images that have come, for another process's `receive`."""
+        return {sha256: self._rows[self._place[sha256]].tobytes() for sha256 in sha256s}
+
+    def receive(self, widths: list[int], blobs: Mapping[str, bytes]) -> None:
+        """Keeps what another process has computed for the same network and preprocessing."""
+        if blobs:
+            self._store.put([("widths", json.dumps(widths).encode()), *blobs.items()])
 
     def close(self) -> None:
         """Writes what is still in hand and closes the file."""
