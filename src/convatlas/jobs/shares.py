@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convatlas.data import Dataset, DecodeError, Examined
 from convatlas.jobs.images import KnownFacts, Progress, extract_features, silent
-from convatlas.train.processes import Alone
 from convatlas.transfer.features import FeatureStore
 from convatlas.weights.source import WeightsSource
+
+if TYPE_CHECKING:
+    from convatlas.train.processes import Alone
 
 
 def share_features(
