@@ -126,6 +126,21 @@ def test_what_is_no_plan_and_no_time_is_named(
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.parametrize("plan", ["tune:stage2", "tune:stage2.1", "tune:all", "scratch"])
+def test_a_network_that_was_trained_remembers_its_images(
+    photos: Path, backbone: Path, tmp_path: Path, plan: str
+) -> None:
+    classifier = convatlas.load(fit(photos, weights=backbone, out=tmp_path / "model", plan=plan, report=False).bundle)
+    files = sorted((photos / "train").rglob("*.png"))
+    assert classifier.training is not None and len(classifier.training.paths) == len(files)
+    for file in files[::5]:
+        found = classifier.explain(file).nearest
+        assert found is not None
+        nearest = found[0]
+        assert nearest.path == file.relative_to(photos).as_posix()
+        assert nearest.cosine == pytest.approx(1, abs=5e-3)
+
+
 @pytest.mark.parametrize("split", [True, False])
 def test_a_control_tells_what_transfer_bought(photos: Path, backbone: Path, tmp_path: Path, split: bool) -> None:
     data = photos if split else photos / "train"

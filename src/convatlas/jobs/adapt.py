@@ -132,7 +132,7 @@ def adapt(
         return Adapted(advice=advice, trained=None, scale=advice.scale, test=nothing, held_out=held_out)
     done = {trial.fold for trial in advice.trials}
     more = [trials.run(advice.chosen, fold) for fold in asked if fold not in done]
-    trained = shop.train(advice.chosen, rows, np.arange(train, len(records)))
+    trained = shop.train(advice.chosen, rows, np.arange(train, len(records)), remember=True)
     classifier = trained.model.get_submodule(trained.model.classifiers[0])
     # LeNet's distances to codes cannot be scaled by their parameters
     scale = advice.scale if isinstance(classifier, nn.Linear | nn.Conv2d) else 1.0

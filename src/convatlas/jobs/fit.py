@@ -141,10 +141,12 @@ def _save(folder: Path, found: Material, decided: Decided, result: dict[str, Any
     dataset, judged, classes = found.dataset, decided.judged, found.classes.names
     wrong = mistakes(dataset, judged.records, decided.probabilities, judged.labels, classes)
     result["mistakes"] = write_thumbnails(dataset, wrong, folder) if report else [row for _, row in wrong]
-    if decided.trained:
-        probe_model.save_tuned(folder, found.source, decided.trained.model, decided.scale, classes, result)
+    train, trained = found.train, decided.trained
+    if trained:
+        remember = probe_model.remembering(trained.features, train.records, train.sha256s)
+        probe_model.save_tuned(folder, found.source, trained.model, decided.scale, classes, result, remember)
     else:
-        train, selection = found.train, decided.selection
+        selection = decided.selection
         remember = probe_model.remembering(decided.rungs[selection.name], train.records, train.sha256s)
         probe_model.save_probe(folder, found.source, selection, classes, result, remember, decided.confidence)
     classifier = load(folder)

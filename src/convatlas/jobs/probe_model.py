@@ -57,14 +57,21 @@ def save_probe(
 
 
 def save_tuned(
-    folder: Path, source: WeightsSource, model: ConvNet, scale: float, classes: tuple[str, ...], result: dict[str, Any]
+    folder: Path,
+    source: WeightsSource,
+    model: ConvNet,
+    scale: float,
+    classes: tuple[str, ...],
+    result: dict[str, Any],
+    remember: Remember | None = None,
 ) -> None:
     """Fills `folder` with a network that was trained; the temperature, 1 / `scale`, goes into its classifier."""
     layer = model.get_submodule(model.classifiers[0])
     with torch.no_grad():
         for values in layer.parameters():  # logits are linear in these, and nothing after them but means and ReLUs
             values.mul_(scale)
-    save(folder, model, _contents(source, classes, result))
+    training = None if remember is None else remember(stage_names(model)[-1:], ())
+    save(folder, model, replace(_contents(source, classes, result), training=training))
 
 
 def _contents(source: WeightsSource, classes: tuple[str, ...], result: dict[str, Any]) -> Contents:

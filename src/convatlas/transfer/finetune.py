@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from convatlas.transfer.frozen import Audit, Norms, Tuned, parted
 from convatlas.transfer.maps import Maps, cached_maps
 from convatlas.transfer.plans import ALL, Plan
 from convatlas.transfer.probe import Probe
-from convatlas.zoo import ConvNet
+from convatlas.zoo import ConvNet, feature
 from convatlas.zoo.inference import for_inference
 
 STEPS = 400  # of a fine-tuning, within these epochs
@@ -174,6 +175,22 @@ class Finetune:
         """(n, classes) float64 of images, or of their maps."""
         given = answers(self._taking(images), images, self.tuning.config, Alone(self._device))
         return torch.cat([logits for _, logits in given]).double().cpu().numpy()  # one process has them in order
+
+    def features(self, images: Images) -> np.ndarray:
+        """(n, maps) float32: the means of the maps that the head reads of images, or of their maps."""
+        kept: list[torch.Tensor] = []
+
+        def read(_: nn.Module, given: tuple[Any, ...]) -> None:
+            maps = feature(given[0])
+            kept.append(maps.mean((2, 3)) if maps.ndim == 4 else maps)
+
+        handle = self.model.head.register_forward_pre_hook(read)
+        try:
+            for _ in answers(self._taking(images), images, self.tuning.config, Alone(self._device)):
+                pass
+        finally:
+            handle.remove()
+        return torch.cat(kept).float().cpu().numpy()
 
     def _taking(self, images: Images) -> Tuned:
         return self._of_maps if images.prepared else self._of_images

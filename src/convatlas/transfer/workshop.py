@@ -51,6 +51,9 @@ class Trained:
     settings: Tuning
     audited: int  # parameters and buffers that were compared, bit by bit, after every epoch
     losses: tuple[float, ...]  # an epoch each
+    features: (
+        np.ndarray | None
+    )  # (n, maps): what its head reads of the images that it was trained on, where that was asked for
     seconds: float  # of the training, the frozen part's pass with it where it was not cached
 
 
@@ -89,8 +92,8 @@ class Workshop:
         norms = found.norms if plan.kind == "scratch" else self._norms
         return replace(found, norms=norms, config=replace(found.config, balance=self._balance))
 
-    def train(self, plan: Plan, rows: Index, others: Index) -> Trained:
-        """Trains on `rows` of the images; the logits are those of `others`."""
+    def train(self, plan: Plan, rows: Index, others: Index, *, remember: bool = False) -> Trained:
+        """Trains on `rows` of the images; the logits are those of `others`. With `remember` what it makes of `rows` comes back too."""
         started = time.perf_counter()
         fine = self._parted(self._begun(plan, rows), self.settings(plan, len(rows)))
         training = Part(self._seen(fine, training=True), torch.from_numpy(rows))
@@ -104,6 +107,9 @@ class Workshop:
             settings=fine.tuning,
             audited=fine.audit.tensors,
             losses=tuple(epoch.loss for epoch in history),
+            features=fine.features(Part(self._seen(fine, training=False), torch.from_numpy(rows)))
+            if remember
+            else None,
             seconds=seconds,
         )
 
