@@ -52,8 +52,8 @@ class Trained:
     audited: int  # parameters and buffers that were compared, bit by bit, after every epoch
     losses: tuple[float, ...]  # an epoch each
     features: (
-        np.ndarray | None
-    )  # (n, maps): what its head reads of the images that it was trained on, where that was asked for
+        np.ndarray
+    )  # (n, maps): what its head reads of what it was trained on; (0, 0) where that was not asked for
     seconds: float  # of the training, the frozen part's pass with it where it was not cached
 
 
@@ -101,15 +101,14 @@ class Workshop:
         seconds = time.perf_counter() - started
         judged = Part(self._seen(fine, training=False), torch.from_numpy(others))
         logits = fine.logits(judged) if len(others) else np.empty((0, self.num_classes))
+        own = Part(self._seen(fine, training=False), torch.from_numpy(rows))
         return Trained(
             model=fine.model,
             logits=logits,
             settings=fine.tuning,
             audited=fine.audit.tensors,
             losses=tuple(epoch.loss for epoch in history),
-            features=fine.features(Part(self._seen(fine, training=False), torch.from_numpy(rows)))
-            if remember
-            else None,
+            features=fine.features(own) if remember else np.empty((0, 0), np.float32),
             seconds=seconds,
         )
 
