@@ -22,6 +22,7 @@ from convatlas.metrics.confusion import (
 from convatlas.metrics.intervals import wilson
 from convatlas.metrics.over_seeds import over_seeds
 from convatlas.metrics.paired import paired_interval
+from convatlas.metrics.ranks import kendall
 
 __all__ = [
     "Bin",
@@ -34,6 +35,7 @@ __all__ = [
     "expected_calibration_error",
     "fewest",
     "fit_temperature",
+    "kendall",
     "log_loss",
     "over_seeds",
     "own_scores",
