@@ -18,6 +18,7 @@ from convatlas.data import Dataset, scan
 from convatlas.data.framing import FitMode
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.decide import Decided, Wanted, decide
+from convatlas.jobs.evidence import evidence
 from convatlas.jobs.fit_json import fit_json
 from convatlas.jobs.gallery import explain_rows, right_answers
 from convatlas.jobs.images import Progress, resolve_device, silent
@@ -105,6 +106,7 @@ def fit(
     with whole_folder(target) as folder:
         result = fit_json(found, decided, target, device=resolve_device(device), report=report)
         result["control"] = controlled
+        result["evidence"] = evidence(found, decided, wanted)
         _save(folder, found, decided, result, report)
         result["seconds"] = clock.seconds(found, decided)
         _write(folder, result)

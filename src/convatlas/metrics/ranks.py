@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike
 
 
 def kendall(first: ArrayLike, second: ArrayLike) -> float:
-    """Kendall's τ-b of two scores of the same things: 1 the same order, −1 the reverse. NaN where either ties everything, or of fewer than 2.
+    """Kendall's τ-b of two scores of the same things: 1 for the same order, −1 for the reverse.
+
+    NaN where either ties everything, and of fewer than two.
 
     Raises `ValueError` if they do not fit together.
     """

@@ -81,6 +81,10 @@ class Ridge:
         weight = self.scaling[:, None] * (self.directions @ (self.moments * self.gains(strength)[:, None]))
         return weight, self.mean_target - self.mean @ weight
 
+    def principal(self) -> Array:
+        """Z, (n, r): all that a linear fit to some of these images can use, in as few numbers as there are."""
+        return self._axes(np.arange(self.count))
+
     def held_out(self, strengths: Sequence[float], sets: Sequence[Index]) -> Iterator[tuple[float, Array]]:
         """For each strength the scores (n, K) that each image gets without the set it is in; NaN for one in no set."""
         at_once = max(1, TABLE // self.targets.size)
