@@ -35,6 +35,14 @@ def fit(
         Path, typer.Argument(help="A folder (train/class/*, test/class/* or class/*), a zip or tar of one, or a CSV.")
     ],
     backbone: Backbone = None,
+    backbones: Annotated[
+        str | None,
+        typer.Option(
+            "--backbones",
+            metavar="A,B,…",
+            help="Several networks (names, files, tags), or a folder of weights: ranked on these images, one taken.",
+        ),
+    ] = None,
     weights: Weights = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Where the model and the report go.")
@@ -88,6 +96,7 @@ def fit(
         result = run(
             data,
             backbone=backbone,
+            backbones=backbones,
             weights=weights,
             out=out,
             class_weights="balanced" if class_weights is ClassWeights.balanced else None,
@@ -135,8 +144,10 @@ def fit_text(result: dict[str, Any]) -> str:
                 right=(1, 2, 3),
             ),
             "",
+            *([networks_text(result["networks"]), ""] if result["networks"] else []),
             *([advice_text(result["advice"]), ""] if result["advice"] else []),
             *([control_text(result["control"]), ""] if result["control"] else []),
+            *(evidence_text(result["evidence"]), ""),
             *([problems_text(errors), ""] if errors else []),
             "seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()),
             f"model:   {result['bundle']}",
@@ -165,3 +176,45 @@ def advice_text(advice: dict[str, Any]) -> str:
         rows.append((mark + row["plan"], reached, f"{row['seconds']:,.0f} s", memory, row["note"]))
     header = ("  plan", "held-out training images, 95 %", "to train", "memory", "")
     return table(header, rows, right=(1, 2, 3))
+
+
+def networks_text(networks: dict[str, Any]) -> str:
+    """The networks that were ranked: what each reached on held-out training images, how sure the order is, what an answer costs."""
+    rows = []
+    for row in networks["rows"]:
+        mark = "* " if row["chosen"] else "  "
+        if row["failure"]:
+            rows.append((mark + row["name"], "–", "", "", "", row["failure"]))
+            continue
+        low, high = row["interval"]
+        beside = "the best"
+        if row["difference_interval"]:
+            less, more = row["difference_interval"]
+            beside = f"{100 * row['difference']:+.1f} [{100 * less:+.1f}, {100 * more:+.1f}]"
+            beside += ", worse" if row["worse"] else ", no difference shown"
+        reached = f"{percent(row['accuracy'])} [{percent(low)}, {percent(high)}]"
+        rows.append(
+            (mark + row["name"], reached, f"{row['mult_adds'] / 1e6:,.0f} M", f"{row['logme']:.3f}", beside, "")
+        )
+    header = ("  network", "held-out training images, 95 %", "mult-adds", "LogME", "points beside the best", "")
+    return (
+        f"{table(header, rows, right=(1, 2, 3))}\n{networks['reason']}{_trust('LogME', networks['logme'], 'networks')}"
+    )
+
+
+def evidence_text(evidence: dict[str, Any]) -> str:
+    """What more images would be worth, how like the source these are, and how far scores agree with what was measured."""
+    scores, similarity = evidence["scores"], evidence["similarity"]
+    trust = _trust("LogME", scores["logme"], "stages") + _trust("Nearness to the source", scores["nearness"], "stages")
+    return "\n".join(
+        [
+            evidence["forecast"]["words"],
+            similarity["words"],
+            *([scores["words"] + trust] if scores["words"] else []),
+        ]
+    )
+
+
+def _trust(score: str, tau: float | None, what: str) -> str:
+    """How far a score orders things as their measured accuracies do."""
+    return "" if tau is None else f" {score} orders these {what} as their accuracies do with Kendall's τ = {tau:+.2f}."

@@ -25,7 +25,8 @@ from convatlas.jobs.images import Progress, resolve_device, silent
 from convatlas.jobs.material import Material, default_out, framed, gather, refuse_among_images, refuse_blockers
 from convatlas.jobs.result import FitResult
 from convatlas.jobs.scores import mistakes, write_thumbnails
-from convatlas.transfer.plans import parse_budget, parse_plan
+from convatlas.jobs.which_network import Backbones, entrants, which_network
+from convatlas.transfer.plans import AUTO, parse_budget, parse_plan
 from convatlas.weights.source import WeightsSource, find_weights
 
 RESULT = "fit.json"
@@ -35,6 +36,7 @@ def fit(
     data: str | Path,
     *,
     backbone: str | None = None,
+    backbones: Backbones | None = None,
     weights: str | Path | None = None,
     out: str | Path | None = None,
     class_weights: Literal["balanced"] | None = None,
@@ -54,7 +56,9 @@ def fit(
     """Fits, evaluates and saves a classifier for the images at `data`; returns what was found.
 
     `data` is a folder (`train/class/*` and `test/class/*`, or `class/*`), a zip or tar of one, or a CSV. `backbone` and `weights` (a file,
-    a folder, a tag) choose the network; without them the best weights on this disk, else the embedded backbone. `out` becomes the model
+    a folder, a tag) choose the network; without them the best weights on this disk, else the embedded backbone. `backbones` names several
+    (names, files or tags, or a folder of weights files; `weights` is then a folder in which names are looked for): they are ranked by
+    probes on held-out training images, and the cheapest that is not shown to be worse than the best is taken. `out` becomes the model
     folder, with `fit.json` and `report.html` in it.
 
     `plan` says what is done with the network: `probe`, `probe:stage3`, `tune:stage4`, `tune:all`, `scratch` (see `transfer.plans`); or
@@ -68,17 +72,14 @@ def fit(
     plan is none.
     """
     clock = _Clock()
-    source = find_weights(weights, name=backbone, download=download, progress=progress)
-    wanted = Wanted(
-        plan=parse_plan(plan, catalogue.find(source.name).rungs),
-        budget=parse_budget(budget) if isinstance(budget, str) else budget,
-        class_weights=class_weights,
-        norms=bn,
-        device=device,
-        seed=seed,
-        control=control,
-    )
-    if wanted.plan and wanted.budget is not None:
+    if backbones is not None and backbone is not None:
+        raise ConvAtlasError(f"backbone {backbone} and backbones {backbones}.", remedy="Leave one of them out.")
+    if backbones is not None and (processes, nodes) != (1, 1):
+        raise ConvAtlasError(
+            "several processes share the pass of one network.",
+            remedy="Rank the networks in one process, then fit the chosen one in several.",
+        )
+    if plan != AUTO and budget is not None:
         raise ConvAtlasError(
             f"a budget of {budget} is for plan auto, which searches; {plan} takes what it takes.",
             remedy="Leave one of them out.",
@@ -87,6 +88,11 @@ def fit(
         raise ConvAtlasError(
             "the plan scratch is its own control.", remedy="Leave out the control, or choose another plan."
         )
+    seconds = parse_budget(budget) if isinstance(budget, str) else budget
+    several = [] if backbones is None else entrants(backbones, weights, download=download, progress=progress)
+    source = None if several else find_weights(weights, name=backbone, download=download, progress=progress)
+    if source:
+        parse_plan(plan, catalogue.find(source.name).rungs)  # before any work
     dataset = scan(data)
     refuse_blockers(dataset.problems)
     target = Path(out).expanduser() if out is not None else default_out(dataset)
@@ -94,6 +100,26 @@ def fit(
     ensure_replaceable(target)
     limit = cache.size_limit()
 
+    networks = None
+    if source is None:
+        networks = which_network(
+            *(dataset, several),
+            plan=plan,
+            resize_mode=resize_mode,
+            class_weights=class_weights,
+            device=device,
+            progress=progress,
+        )
+        source = networks.source
+    wanted = Wanted(
+        plan=parse_plan(plan, catalogue.find(source.name).rungs),
+        budget=seconds,
+        class_weights=class_weights,
+        norms=bn,
+        device=device,
+        seed=seed,
+        control=control,
+    )
     if (processes, nodes) != (1, 1):
         _share(dataset, source, resize_mode, processes, nodes, resolve_device(device), progress)
     found = gather(dataset, source, resize_mode, device=device, progress=progress)
@@ -106,6 +132,7 @@ def fit(
     with whole_folder(target) as folder:
         result = fit_json(found, decided, target, device=resolve_device(device), report=report)
         result["control"] = controlled
+        result["networks"] = networks.json if networks else None
         result["evidence"] = evidence(found, decided, wanted)
         _save(folder, found, decided, result, report)
         result["seconds"] = clock.seconds(found, decided)

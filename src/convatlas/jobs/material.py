@@ -78,11 +78,19 @@ class Material:
 
 
 def gather(
-    dataset: Dataset, source: WeightsSource, resize_mode: FitMode, *, device: str, progress: Progress
+    dataset: Dataset,
+    source: WeightsSource,
+    resize_mode: FitMode,
+    *,
+    device: str,
+    progress: Progress,
+    records: tuple[Record, ...] | None = None,
 ) -> Material:
-    """Reads, checks and runs all images of `dataset`. Raises `ConvAtlasError` where none can be learned from."""
+    """Reads, checks and runs the images of `dataset`, all or only `records`. Raises `ConvAtlasError` where none can be learned from."""
     source, framing = framed(dataset, source, resize_mode)
-    passed = extract_features(dataset, dataset.records, source, device=device, progress=progress)
+    passed = extract_features(
+        dataset, dataset.records if records is None else records, source, device=device, progress=progress
+    )
     classes = ClassMap(dataset.classes)
     train, test = _sides(dataset, passed.examined, classes)
     if not len(train):
@@ -110,6 +118,15 @@ def framed(dataset: Dataset, source: WeightsSource, mode: FitMode) -> tuple[Weig
     """The weights with the preprocessing that these images get, and how and why they become square so."""
     framing = choose(mode, source.preprocessing, dataset)
     return replace(source, preprocessing=replace(source.preprocessing, fit=framing.fit)), framing
+
+
+def training_records(dataset: Dataset) -> tuple[Record, ...]:
+    """What may be learned from: all but the test part or, where there is none, the validation part."""
+    return tuple(record for record in dataset.records if record.split != _judging(dataset))
+
+
+def _judging(dataset: Dataset) -> str:
+    return "test" if "test" in dataset.splits else "val"
 
 
 def refuse_blockers(problems: Sequence[Problem]) -> None:
@@ -145,7 +162,7 @@ def _sides(dataset: Dataset, examined: Sequence[Examined], classes: ClassMap) ->
     for item in examined:
         under.setdefault(item.sha256, set()).add(item.record.label)
     usable = [item for item in examined if item.facts is not None and len(under[item.sha256]) == 1]
-    held_out = "test" if "test" in dataset.splits else "val"
+    held_out = _judging(dataset)
 
     def side(items: list[Examined]) -> Side:
         return Side(

@@ -93,10 +93,10 @@ def build(name: str, *, num_classes: int = 1000, in_channels: int = 3, config: A
     return family.MODEL(config or family.VARIANTS[name], num_classes=num_classes, in_channels=in_channels)
 
 
-def skeleton(name: str, *, num_classes: int = 1000, in_channels: int = 3) -> ConvNet:
+def skeleton(name: str, *, num_classes: int = 1000, in_channels: int = 3, config: Any = None) -> ConvNet:
     """The network `name` on the `meta` device: shapes without numbers, for what only asks how it is built. Takes no memory."""
     with _Skeleton():
-        model = build(name, num_classes=num_classes, in_channels=in_channels)
+        model = build(name, num_classes=num_classes, in_channels=in_channels, config=config)
     return model.to("meta") if any(not x.is_meta for x in model.buffers()) else model  # constants have numbers
 
 

@@ -1,0 +1,102 @@
+"""Which of several networks: they are judged on the same held-out images, so that they are compared image by image.
+
+The best by held-out accuracy is not always shown to be better than the others: where neither the accuracies nor the log-losses of the same
+images tell two apart, that is the answer, and the one that costs less is preferred. The accuracy is what people ask for; the log-loss sees
+smaller differences, since every image moves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from convatlas.metrics import paired_interval, wilson
+from convatlas.transfer.ridge import Array
+
+SHOWN = 2.0  # standard errors of a mean difference in log-loss from which on it counts as shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A network's answers on the training images, each held out, and what an answer costs."""
+
+    right: Array  # (n,) 1 or 0; NaN for an image that was never held out
+    losses: Array  # (n,) log-losses; NaN as well
+    mult_adds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank:
+    """A network's place beside the best."""
+
+    name: str
+    accuracy: float
+    interval: tuple[float, float]  # 95 %, Wilson's
+    log_loss: float
+    difference: float  # in accuracy, from the best on the same images
+    difference_interval: tuple[float, float] | None  # 95 %, paired; None for the best itself
+    worse: bool  # whether these images show it to be worse than the best
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """The networks, the best first, and which of them to take."""
+
+    rows: tuple[Rank, ...]
+    chosen: str
+    reason: str  # a sentence for people
+
+
+def rank(judged: Mapping[str, Judged]) -> Ranking:
+    """Ranks networks by accuracy (of equals, by log-loss) and takes the cheapest that is not shown to be worse than the best."""
+    scored = {name: np.isfinite(one.right) for name, one in judged.items()}
+    accuracy = {name: float(one.right[scored[name]].mean()) for name, one in judged.items()}
+    loss = {name: float(one.losses[scored[name]].mean()) for name, one in judged.items()}
+
+    def order(name: str) -> tuple[float, float]:
+        return -accuracy[name], loss[name]
+
+    names = sorted(judged, key=order)
+    best = names[0]
+    rows = []
+    for name in names:
+        one, both = judged[name], scored[name] & scored[best]
+        count, total = round(float(one.right[scored[name]].sum())), int(scored[name].sum())
+        differences = one.right[both] - judged[best].right[both]
+        interval = paired_interval(differences)
+        excess = one.losses[both] - judged[best].losses[both]
+        by_loss = excess.mean() > SHOWN * excess.std() / np.sqrt(len(excess))
+        rows.append(
+            Rank(
+                name=name,
+                accuracy=accuracy[name],
+                interval=wilson(count, total),
+                log_loss=loss[name],
+                difference=float(differences.mean()),
+                difference_interval=None if name == best else interval,
+                worse=name != best and bool(interval[1] < 0 or by_loss),
+            )
+        )
+    equal = [row.name for row in rows if not row.worse]
+
+    def cost(name: str) -> tuple[int, float]:
+        return judged[name].mult_adds, loss[name]
+
+    chosen = min(equal, key=cost)
+    return Ranking(rows=tuple(rows), chosen=chosen, reason=_reason(rows, equal, chosen, judged))
+
+
+def _reason(rows: list[Rank], equal: list[str], chosen: str, judged: Mapping[str, Judged]) -> str:
+    best = rows[0].name
+    if len(rows) == 1:
+        return f"{best} was the only one that could be judged."
+    if len(equal) == 1:
+        return f"{best} is shown to be better than {'the other' if len(rows) == 2 else 'each of the others'}."
+    others = ", ".join(name for name in equal if name != best)
+    alike = f"no difference is shown between {best}, the best by held-out accuracy, and {others}"
+    if chosen == best:
+        return f"{alike}; {best} costs least of them."
+    share = judged[chosen].mult_adds / judged[best].mult_adds
+    return f"{alike}; {chosen} costs least of them, {share:.2f} of the mult-adds of {best}."
