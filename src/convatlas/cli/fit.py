@@ -191,7 +191,7 @@ def networks_text(networks: dict[str, Any]) -> str:
         if row["difference_interval"]:
             less, more = row["difference_interval"]
             beside = f"{100 * row['difference']:+.1f} [{100 * less:+.1f}, {100 * more:+.1f}]"
-            beside += ", worse" if row["worse"] else ", no difference shown"
+            beside += f", worse by {row['worse_by']}" if row["worse_by"] else ", no difference shown"
         reached = f"{percent(row['accuracy'])} [{percent(low)}, {percent(high)}]"
         rows.append(
             (mark + row["name"], reached, f"{row['mult_adds'] / 1e6:,.0f} M", f"{row['logme']:.3f}", beside, "")

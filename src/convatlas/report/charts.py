@@ -16,7 +16,7 @@ import altair as alt
 
 from convatlas.report.palette import FONT, LIGHT
 from convatlas.report.result import Result
-from convatlas.report.rows import CROSS_VALIDATED, PHASES, TEST, WIDE, fill
+from convatlas.report.rows import CROSS_VALIDATED, FORETOLD, MEASURED, PHASES, TEST, WIDE, fill
 
 SPECIFICATIONS = Path(__file__).with_name("specifications.json")
 
@@ -115,6 +115,28 @@ def _plans() -> alt.LayerChart:
     ).properties(height=NARROW_HEIGHT)
 
 
+def _growth() -> alt.LayerChart:
+    across = alt.X(
+        "per_class:Q",
+        scale=alt.Scale(type="log", nice=False, padding=16),
+        axis=alt.Axis(grid=False, tickCount=8, format="~g"),
+        title="training images a class",
+    )
+    up = alt.Scale(zero=False, nice=True)
+    axis = alt.Axis(labelExpr=_PERCENT, tickCount=6, grid=True)
+    base = alt.Chart(_NO_ROWS).encode(x=across)
+    foretold = base.transform_filter(f"datum.kind == {json.dumps(FORETOLD)}")
+    measured = base.transform_filter(f"datum.kind == {json.dumps(MEASURED)}")
+    return _layers(
+        foretold.mark_area(color=LIGHT["accent"], opacity=0.16).encode(
+            y=alt.Y("low:Q", scale=up, axis=axis, title="accuracy"), y2="high:Q"
+        ),
+        foretold.mark_line(color=LIGHT["accent"], strokeWidth=2).encode(y=alt.Y("value:Q", scale=up)),
+        measured.mark_rule(size=2, color=LIGHT["ink"], opacity=0.55).encode(y=alt.Y("low:Q", scale=up), y2="high:Q"),
+        measured.mark_point(size=70, filled=True, opacity=1, color=LIGHT["ink"]).encode(y=alt.Y("value:Q", scale=up)),
+    ).properties(height=NARROW_HEIGHT)
+
+
 def _confusion() -> alt.LayerChart:
     base = alt.Chart(_NO_ROWS).encode(
         x=alt.X(
@@ -205,6 +227,7 @@ STRUCTURES: dict[str, Callable[[], alt.LayerChart]] = {
     "interval": _interval,
     "ladder": _ladder,
     "plans": _plans,
+    "growth": _growth,
     "confusion": _confusion,
     "reliability": _reliability,
     "time": _time,
@@ -277,6 +300,11 @@ def ladder(result: Result, *, width: int = WIDE) -> alt.LayerChart:
 def plans(result: Result, *, width: int = WIDE) -> alt.LayerChart:
     """Accuracy of every plan that was tried against the time it takes; the dashed line is the Pareto front."""
     return _drawn("plans", result, width)
+
+
+def growth(result: Result, *, width: int = WIDE) -> alt.LayerChart:
+    """The learning curve with its forecast: what was measured as points, the power laws that agree with it as a band."""
+    return _drawn("growth", result, width)
 
 
 def confusion(result: Result) -> alt.LayerChart:

@@ -26,6 +26,15 @@ def ladder(result: Result) -> str:
     return "Cross-validated accuracy and 95 % interval of each stage: " + "; ".join(rungs) + "."
 
 
+def growth(result: Result) -> str:
+    ahead = result["evidence"]["forecast"]
+    measured = "; ".join(
+        f"{point['per_class']:.0f} images a class {words.percent(point['accuracy'])}, {words.interval(point['interval'])}"
+        for point in ahead["points"]
+    )
+    return f"Learning curve: {measured}. {ahead['words']}"
+
+
 def confusion(result: Result) -> str:
     matrix = result["confusion"]["matrix"]
     right, images = sum(row[index] for index, row in enumerate(matrix)), sum(map(sum, matrix))
@@ -63,6 +72,7 @@ IN_WORDS = {
     "interval": interval,
     "ladder": ladder,
     "plans": plans,
+    "growth": growth,
     "confusion": confusion,
     "reliability": reliability,
     "time": time,

@@ -25,6 +25,8 @@ MOST_PATHS = 100  # of one problem; fit.json holds the others
 SECTIONS = (
     ("accuracy", "Accuracy"),
     ("stages", "Stages"),
+    ("network", "Networks"),
+    ("evidence", "Data"),
     ("confusion", "Confusion"),
     ("classes", "Classes"),
     ("calibration", "Calibration"),
@@ -36,6 +38,11 @@ SECTIONS = (
     ("reproduce", "Reproduce"),
 )
 
+_OPTIONAL = {
+    "network": "networks",
+    "evidence": "evidence",
+}  # sections that there are only where the result has an entry
+
 _SEVERITIES = (("error", "Errors"), ("warning", "Warnings"), ("note", "Notes"))
 
 _PHASES = {
@@ -45,7 +52,7 @@ _PHASES = {
     "solve": "fitting and cross-validating a classifier on each stage",
     "adapt": "trying and training plans that train",
     "report": "writing this page",
-    "other": "everything else: listing files, saving, verifying",
+    "other": "everything else: listing files, other networks, the forecast, saving, verifying",
 }
 
 _SPELLING = {"convatlas": "ConvAtlas", "torch": "PyTorch", "numpy": "NumPy", "cpu": "CPU", "os": "OS"}
@@ -95,7 +102,7 @@ def page(result: Result, folder: Path) -> str:
         thin=words.THIN,
         name=_last_part(result["data"]["path"]),
         created=result["created"].replace("T", " ").replace("Z", " UTC"),
-        contents=[each for each in SECTIONS if each[0] != "confidence" or result.get("confidence")],
+        contents=[(key, title) for key, title in SECTIONS if key not in _OPTIONAL or result.get(_OPTIONAL[key])],
         figures=_figures(result),
         tested=any(words.known(stage.get("test_accuracy")) for stage in result["stages"]),
         pairs=pairs,
@@ -126,7 +133,15 @@ def environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=False,
     )
-    for function in (words.percent, words.interval, words.decimal, words.significant, words.duration, words.count):
+    for function in (
+        words.percent,
+        words.interval,
+        words.decimal,
+        words.significant,
+        words.duration,
+        words.count,
+        words.points,
+    ):
         found.globals[function.__name__] = function
     return found
 
@@ -149,13 +164,14 @@ def _figures(result: Result) -> dict[str, Any]:
         nothing = {
             "reliability": not any(part["count"] for part in result["calibration"]),
             "plans": len(rows.tried_plans(result)) < 2,
+            "growth": not rows.has_growth(result),
         }
         if nothing.get(name):
             figures[name] = None
             continue
         widths = (
             {"wide": rows.WIDE, "narrow": rows.NARROW}
-            if name in ("interval", "ladder", "plans", "time")
+            if name in ("interval", "ladder", "plans", "growth", "time")
             else {"both": rows.WIDE}
         )
         variants = [{"class": kind, "svg": markup(svg(name, result, width=width))} for kind, width in widths.items()]

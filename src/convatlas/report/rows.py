@@ -15,6 +15,7 @@ WIDE, NARROW = 880, 344  # CSS pixels: a desk, and a telephone of 400 with its m
 
 CROSS_VALIDATED = "cross-validated, with 95 % interval"
 TEST = "test, not used for the choice"
+MEASURED, FORETOLD = "measured, with 95 % interval", "forecast, with 80 % band"
 PHASES = ("import", "decode", "forward", "solve", "adapt", "report", "other")
 
 WHOLE_MATRIX = 30  # up to so many classes the confusion matrix is drawn whole
@@ -60,6 +61,31 @@ def ladder(result: Result, width: int) -> dict[str, Any]:
                     }
                 )
     return {"data": {"values": rows}, "width": width}
+
+
+def growth(result: Result, width: int) -> dict[str, Any]:
+    """The learning curve: what was measured, and the power laws that agree with it."""
+    ahead = (result.get("evidence") or {}).get("forecast") or {"points": [], "band": []}
+    measured = [
+        {
+            "kind": MEASURED,
+            "per_class": point["per_class"],
+            "value": point["accuracy"],
+            "low": point["interval"][0],
+            "high": point["interval"][1],
+        }
+        for point in ahead["points"]
+    ]
+    foretold = [
+        {"kind": FORETOLD, "per_class": at["per_class"], "value": at["accuracy"], "low": at["low"], "high": at["high"]}
+        for at in ahead["band"]
+    ]
+    return {"data": {"values": foretold + measured}, "width": width}
+
+
+def has_growth(result: Result) -> bool:
+    """Whether there is a learning curve to draw: more than one point."""
+    return len(growth(result, WIDE)["data"]["values"]) > 1
 
 
 def confusion(result: Result, width: int) -> dict[str, Any]:
@@ -148,6 +174,7 @@ ROWS = {
     "interval": interval,
     "ladder": ladder,
     "plans": plans,
+    "growth": growth,
     "confusion": confusion,
     "reliability": reliability,
     "time": time,

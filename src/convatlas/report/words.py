@@ -28,6 +28,13 @@ def interval(bounds: Sequence[float | None] | None, digits: int = 1) -> str:
     return f"{100 * low:.{digits}f}–{percent(high, digits)}"
 
 
+def points(difference: float | None, digits: int = 1) -> str:
+    """-0.016 → "−1.6", a difference of two shares in percentage points."""
+    return (
+        f"{100 * difference:+.{digits}f}".replace("-", "−") if difference is not None and known(difference) else UNKNOWN
+    )
+
+
 def decimal(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else UNKNOWN
 

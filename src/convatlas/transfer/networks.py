@@ -37,7 +37,9 @@ class Rank:
     log_loss: float
     difference: float  # in accuracy, from the best on the same images
     difference_interval: tuple[float, float] | None  # 95 %, paired; None for the best itself
-    worse: bool  # whether these images show it to be worse than the best
+    worse_by: (
+        str  # what of these images shows it to be worse than the best: "accuracy" or "log-loss"; "" where nothing does
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +78,10 @@ def rank(judged: Mapping[str, Judged]) -> Ranking:
                 log_loss=loss[name],
                 difference=float(differences.mean()),
                 difference_interval=None if name == best else interval,
-                worse=name != best and bool(interval[1] < 0 or by_loss),
+                worse_by="" if name == best else "accuracy" if interval[1] < 0 else "log-loss" if by_loss else "",
             )
         )
-    equal = [row.name for row in rows if not row.worse]
+    equal = [row.name for row in rows if not row.worse_by]
 
     def cost(name: str) -> tuple[int, float]:
         return judged[name].mult_adds, loss[name]
@@ -95,7 +97,7 @@ def _reason(rows: list[Rank], equal: list[str], chosen: str, judged: Mapping[str
     if len(equal) == 1:
         return f"{best} is shown to be better than {'the other' if len(rows) == 2 else 'each of the others'}."
     others = ", ".join(name for name in equal if name != best)
-    alike = f"no difference is shown between {best}, the best by held-out accuracy, and {others}"
+    alike = f"No difference is shown between {best}, the best by held-out accuracy, and {others}"
     if chosen == best:
         return f"{alike}; {best} costs least of them."
     share = judged[chosen].mult_adds / judged[best].mult_adds
