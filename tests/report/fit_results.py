@@ -109,9 +109,81 @@ def result(classes: Sequence[str] = ("ants", "bees"), *, mistakes: int = 3, test
         "seconds": {"import": 2.8, "decode": 1.9, "forward": 4.1, "solve": 0.2, "report": None, "total": 9.7},
         "counts": {"decoded": 60, "forwarded": 60, "from_cache": 0},
         "notes": [],
+        "networks": {
+            "chosen": "mobilenet_v1_075",
+            "reason": "No difference is shown between mobilenet_v1_100, the best, and mobilenet_v1_075; it costs least.",
+            "logme": 1.0,
+            "rows": [
+                _network("mobilenet_v1_100", 0.95, 568_000_000),
+                _network("mobilenet_v1_075", 0.94, 325_000_000, difference=-0.01, chosen=True),
+                _network("mobilenet_v1_025", 0.85, 41_000_000, difference=-0.1, worse_by="accuracy"),
+                {"name": "<i>broken</i>", "chosen": False, "failure": "broken.safetensors: not whole. Fetch it again."},
+            ],
+        },
+        "evidence": {
+            "forecast": {
+                "rung": "stage3",
+                "more": 50,
+                "told": True,
+                "gain": 0.01,
+                "interval": [0.002, 0.018],
+                "interval95": [-0.003, 0.024],
+                "words": "50 more images of each class would be worth about 1.0 ± 0.8 percentage points.",
+                "points": [
+                    {"images": size * 2, "per_class": size, "accuracy": 0.95 - 1 / size, "interval": [0.8, 0.97]}
+                    for size in (8, 12, 20)
+                ],
+                "band": [
+                    {"per_class": size, "accuracy": 0.95 - 1 / size, "low": 0.94 - 1 / size, "high": 0.96 - 1 / size}
+                    for size in (8, 12, 20, 40, 70)
+                ],
+            },
+            "similarity": {
+                "images": 32,
+                "distance": 0.21,
+                "words": "To the network these images look some way from those it was trained on.",
+                "stages": [
+                    {"stage": "stage1", "distance": 0.21, "shift": 0.1, "spread": 0.9, "words": "some way from"}
+                ],
+            },
+            "scores": {
+                "stages": [
+                    {"stage": "stage1", "accuracy": 0.5, "log_loss": 0.9, "logme": -0.7, "distance": 0.21},
+                    {"stage": "stage2", "accuracy": 0.6, "log_loss": 0.8, "logme": -0.6, "distance": None},
+                ],
+                "logme": 0.33,
+                "nearness": None,
+                "words": "Of single stages stage3 serves best (70.0 %), the last.",
+            },
+        },
         "bundle": "model",
         "report": "model/report.html",
         "environment": {"convatlas": "0.1.0", "python": "3.11.7", "torch": "2.15.0", "device": "cpu"},
+    }
+
+
+def _network(
+    name: str, accuracy: float, mult_adds: int, *, difference: float = 0.0, worse_by: str = "", chosen: bool = False
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "backbone": name,
+        "weights": f"{name}.safetensors",
+        "accuracy": accuracy,
+        "interval": [accuracy - 0.03, accuracy + 0.02],
+        "log_loss": 1 - accuracy,
+        "difference": difference,
+        "difference_interval": [difference - 0.02, difference + 0.02] if difference else None,
+        "worse_by": worse_by,
+        "stage": "stage3",
+        "images": 40,
+        "input": 224,
+        "parameters": 2_000_000,
+        "mult_adds": mult_adds,
+        "logme": accuracy / 2,
+        "seconds": 3.0,
+        "chosen": chosen,
+        "failure": None,
     }
 
 

@@ -137,7 +137,7 @@ def test_the_page_says_what_the_result_says(tmp_path: Path) -> None:
         "and 150 more, all in fit.json",
         "9.7 s in all.",
         "forward running them through the network, every stage at once 4.1 s 42 %",
-        "other everything else: listing files, saving, verifying 0.70 s 7 %",
+        "other everything else: listing files, other networks, the forecast, saving, verifying 0.70 s 7 %",
         "convatlas predict model photo.jpg",
         "convatlas.load('model')",
         "PyTorch 2.15.0",
@@ -246,3 +246,24 @@ def test_a_report_needs_neither_torch_nor_altair(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONWARNINGS": "error"}
     done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, env=environment)
     assert (done.stdout.split(), done.stderr) == (["set()", "set()"], "")
+
+
+def test_networks_and_evidence_are_sections_where_there_are_any(tmp_path: Path) -> None:
+    content = result()
+    text = seen(content, tmp_path / "with").text
+    for said in ("No difference is shown", "by accuracy", "<i>broken</i> could not be judged", "τ of 0.33"):
+        assert said in text
+    assert content["evidence"]["forecast"]["words"] in text
+    content["networks"] = content["evidence"] = None
+    without = seen(content, tmp_path / "without")
+    assert not {"network", "evidence"} & {value for _, name, value in without.attributes if name == "id"}
+    assert not {"#network", "#evidence"} & {value for _, name, value in without.attributes if name == "href"}
+
+
+def test_a_forecast_that_cannot_be_told_has_no_chart(tmp_path: Path) -> None:
+    content = result()
+    ahead = content["evidence"]["forecast"]
+    ahead |= {"told": False, "words": "It cannot be told.", "band": [], "points": ahead["points"][-1:]}
+    page = seen(content, tmp_path / "fit")
+    assert "It cannot be told." in page.text
+    assert not [value for _, name, value in page.attributes if value.startswith("Learning curve")]

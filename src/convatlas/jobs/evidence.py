@@ -41,8 +41,9 @@ def evidence(found: Material, decided: Decided, wanted: Wanted) -> dict[str, Any
             "similarity": similarity,
             "scores": _scores(found, decided.selection, decided.rungs, similarity),
         }
-        store.put([(key, json.dumps(told).encode())])
-        return told
+        blob = json.dumps(told).encode()
+        store.put([(key, blob)])
+        return json.loads(blob)  # the same as from the cache
     finally:
         store.close()
 
@@ -55,7 +56,8 @@ def _kept(found: Material, decided: Decided, wanted: Wanted) -> tuple[Store, str
         {
             "convatlas": convatlas.__version__,
             "weights": source.sha256(),
-            "network": [source.name, source.config],
+            "network": source.name,
+            "config": source.config,
             "preprocessing": source.preprocessing.to_json(),
             "libraries": [DECODER, version("torch"), version("numpy")],
         },
@@ -99,11 +101,15 @@ def forecast_in_words(ahead: Forecast) -> str:
     """A sentence."""
     if ahead.doubt:
         return f"What {ahead.more} more images of each class would be worth cannot be told: {ahead.doubt}."
-    low, high = (100 * bound for bound in ahead.interval)
+    low, high = ahead.interval
     return (
-        f"{ahead.more} more images of each class would be worth about {100 * ahead.gain:.1f} ± {(high - low) / 2:.1f} percentage points "
-        f"of accuracy (80 % interval {low:+.1f} to {high:+.1f}; 95 % {100 * ahead.interval95[0]:+.1f} to {100 * ahead.interval95[1]:+.1f})."
+        f"{ahead.more} more images of each class would be worth about {100 * ahead.gain:.1f} ± {50 * (high - low):.1f} percentage points "
+        f"of accuracy (80 % interval {_points(ahead.interval)}; 95 % {_points(ahead.interval95)})."
     )
+
+
+def _points(interval: tuple[float, float]) -> str:
+    return " to ".join(f"{100 * bound:+.1f}" for bound in interval).replace("-", "−")
 
 
 def _similarity(found: Material, wanted: Wanted) -> dict[str, Any]:
