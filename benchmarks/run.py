@@ -23,6 +23,8 @@ NAMES = (
     "imagenet_sample",
     "fine_tuning",
     "prefix",
+    "forecast",
+    "which_network",
     "loader",
     "loop",
     "zoo",

@@ -114,6 +114,11 @@ def which_network(
             sources[one.name] = one.source
         except ConvAtlasError as error:
             failures[one.name] = error
+        except (
+            ValueError,
+            RuntimeError,
+        ) as error:  # images of a size that it cannot take, memory that does not suffice
+            failures[one.name] = ConvAtlasError(f"{one.source.path}: {error}.", remedy="Leave it out.")
     if not judged:
         raise next(iter(failures.values()))
     if len({len(one.right) for one in judged.values()}) > 1:
@@ -202,9 +207,14 @@ def _by_network(folder: Path) -> dict[str, Path]:
 
 
 def _told_apart(found: Sequence[Entrant]) -> list[Entrant]:
-    """Names that occur once stay; others get the name of their weights file."""
+    """Names that occur once stay; others get the name of their weights file, and where that is the same too, its whole path."""
     names = [one.name for one in found]
-    return [
-        replace(one, name=f"{one.name} ({one.source.path.stem})") if one.source and names.count(one.name) > 1 else one
-        for one in found
-    ]
+    stems = [(one.name, one.source.path.stem if one.source else "") for one in found]
+
+    def called(one: Entrant) -> str:
+        if one.source is None or names.count(one.name) == 1:
+            return one.name
+        path = one.source.path
+        return f"{one.name} ({path.stem if stems.count((one.name, path.stem)) == 1 else path})"
+
+    return [replace(one, name=called(one)) for one in found]
