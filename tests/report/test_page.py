@@ -112,7 +112,7 @@ def test_every_chart_and_picture_says_what_it_shows(tmp_path: Path) -> None:
     ladder = next(label for label in labels if label.startswith("Cross-validated accuracy")).replace("\u202f", " ")
     assert "stage3 (chosen) 70.0 %, 65.0–75.0 %, test 71.0 %" in ladder
     assert page.tags["img"] == sum(name == "alt" for _, name, _ in page.attributes) == 2
-    assert page.tags["svg"] == 10  # four charts in two widths, two in one
+    assert page.tags["svg"] == 12  # five charts in two widths, two in one
 
 
 def test_hostile_names_are_shown_as_they_are(tmp_path: Path) -> None:
