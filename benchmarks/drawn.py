@@ -58,7 +58,7 @@ class Sets:
 
     def features(self, drawing: Drawing, source: WeightsSource) -> Features:
         """The drawn images, in their order within each class."""
-        dataset = self._dataset(drawing.name)
+        dataset = self.dataset(drawing.name)
         records = _drawn(dataset, drawing)
         passed = extract_features(dataset, tuple(records), source, device="cpu")
         usable = [item for item in passed.examined if item.facts is not None]
@@ -68,7 +68,8 @@ class Sets:
         means = passed.store.means(sha256s)
         return Features(labels=labels, rungs=ladder(means, passed.store.deviations(sha256s)), last=list(means)[-1])
 
-    def _dataset(self, name: str) -> Dataset:
+    def dataset(self, name: str) -> Dataset:
+        """The set, listed once."""
         if name not in self._open:
             place = SHARED / "data" / name
             if not place.is_dir():

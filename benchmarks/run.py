@@ -25,6 +25,7 @@ NAMES = (
     "prefix",
     "forecast",
     "which_network",
+    "similarity",
     "loader",
     "loop",
     "zoo",

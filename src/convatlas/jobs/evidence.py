@@ -139,8 +139,8 @@ def _similarity(found: Material, wanted: Wanted) -> dict[str, Any]:
     middle = float(np.median([row.distance for row in rows]))
     how = "near to" if middle < NEAR else "some way from" if middle < FAR else "far from"
     words = (
-        f"To the network these images look {how} those it was trained on (distance {middle:.2f}, the median of its stages; its own images "
-        f"stay below {NEAR}, handwritten digits lie beyond {FAR})."
+        f"To the network these images look {how} those it was trained on (distance {middle:.2f}, the median of its stages; where it was "
+        f"tried, a network's own images stay below {NEAR} and handwritten digits lie beyond {FAR})."
     )
     stages = [{**asdict(row), "words": row.words} for row in rows]
     return {"images": len(pixels), "distance": middle, "words": words, "stages": stages}
