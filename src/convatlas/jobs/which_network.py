@@ -23,10 +23,10 @@ from convatlas.jobs.images import Progress
 from convatlas.jobs.material import gather, training_records
 from convatlas.transfer.logme import logme
 from convatlas.transfer.networks import Judged, rank
-from convatlas.transfer.plans import parse_plan
+from convatlas.transfer.plans import Plan, parse_plan
 from convatlas.transfer.probe import ClassWeights, rungs_of, select
 from convatlas.weights.caches import HUB_FILES
-from convatlas.weights.source import WeightsSource, find_weights
+from convatlas.weights.source import EMBEDDED, WeightsSource, find_weights
 
 Backbones = str | Path | Sequence[str | Path]
 
@@ -63,17 +63,17 @@ def entrants(backbones: Backbones, weights: str | Path | None, *, download: bool
     found: list[Entrant] = []
     for item in items:
         text, path = str(item).strip(), Path(str(item).strip()).expanduser()
-        if path.is_dir() and not any((path / name).is_file() for name in HUB_FILES):
+        if text in catalogue.networks():  # a folder of that name is meant by `./resnet50`
+            if weights is not None and text not in known:
+                there = ", ".join(known) or "none"
+                raise ConvAtlasError(f"{weights}: no weights there are for {text}.", remedy=f"There are {there}.")
+            found.append(_entrant(text, path=known.get(text), download=download, progress=progress))
+        elif path.is_dir() and not any((path / name).is_file() for name in HUB_FILES):
             found.extend(_of_folder(path))
-        elif path.exists() or "/" in text or text == "embedded":
+        elif path.exists() or "/" in text or text == EMBEDDED:
             found.append(_entrant(text, path=text, download=download, progress=progress))
         else:
             catalogue.find(text)  # which says what is near
-            if weights is None or text in known:
-                found.append(_entrant(text, path=known.get(text), download=download, progress=progress))
-            else:
-                there = ", ".join(known) or "none"
-                raise ConvAtlasError(f"{weights}: no weights there are for {text}.", remedy=f"There are {there}.")
     unique = list({(one.source.name, one.source.path) if one.source else one.name: one for one in found}.values())
     if len(unique) < 2:
         raise ConvAtlasError(
@@ -138,7 +138,7 @@ def which_network(
 def _judged(
     dataset: Dataset,
     source: WeightsSource,
-    plan: Any,
+    plan: Plan | None,
     resize_mode: FitMode,
     class_weights: ClassWeights,
     device: str,
