@@ -101,7 +101,7 @@ def main() -> None:
         f"From n images a class, what 50 more (as many as there are, where fewer) are worth; {len(SEEDS)} draws each. Measured: the "
         "difference in accuracy of the probe on the chosen rung, on images that neither learned from. All in percentage points. "
         f"The interval holds in {held} of {len(told)} ({100 * held / len(told):.0f} %, 95 % interval {100 * low:.0f} to {100 * high:.0f}, "
-        f"draws of one set taken as independent), that of 95 % in {held95}; {len(outcomes) - len(told)} cases where it could not be told do "
+        f"draws of one set taken as independent), that of 95 % in {held95}; {len(outcomes) - len(told)} cases that could not be told do "
         f"not count. The forecast is off by {100 * error:.1f} points on average; foretelling no gain would be by {100 * none:.1f}.",
         table(("set, n + more", "measured", "forecast", "± (80 %)", "off by", "80 % held", "95 % held", "told"), rows),
         targets=[
