@@ -256,8 +256,8 @@ def test_networks_and_evidence_are_sections_where_there_are_any(tmp_path: Path) 
     assert content["evidence"]["forecast"]["words"] in text
     content["networks"] = content["evidence"] = None
     without = seen(content, tmp_path / "without")
-    assert not {"network", "evidence"} & {value for _, name, value in without.attributes if name == "id"}
-    assert not {"#network", "#evidence"} & {value for _, name, value in without.attributes if name == "href"}
+    assert not {"networks", "evidence"} & {value for _, name, value in without.attributes if name == "id"}
+    assert not {"#networks", "#evidence"} & {value for _, name, value in without.attributes if name == "href"}
 
 
 def test_a_forecast_that_cannot_be_told_has_no_chart(tmp_path: Path) -> None:

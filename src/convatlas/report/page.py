@@ -25,7 +25,7 @@ MOST_PATHS = 100  # of one problem; fit.json holds the others
 SECTIONS = (
     ("accuracy", "Accuracy"),
     ("stages", "Stages"),
-    ("network", "Networks"),
+    ("networks", "Networks"),
     ("evidence", "Data"),
     ("confusion", "Confusion"),
     ("classes", "Classes"),
@@ -38,10 +38,7 @@ SECTIONS = (
     ("reproduce", "Reproduce"),
 )
 
-_OPTIONAL = {
-    "network": "networks",
-    "evidence": "evidence",
-}  # sections that there are only where the result has an entry
+_OPTIONAL = ("networks", "evidence", "confidence")  # sections that there are only where the result has such an entry
 
 _SEVERITIES = (("error", "Errors"), ("warning", "Warnings"), ("note", "Notes"))
 
@@ -102,7 +99,7 @@ def page(result: Result, folder: Path) -> str:
         thin=words.THIN,
         name=_last_part(result["data"]["path"]),
         created=result["created"].replace("T", " ").replace("Z", " UTC"),
-        contents=[(key, title) for key, title in SECTIONS if key not in _OPTIONAL or result.get(_OPTIONAL[key])],
+        contents=[each for each in SECTIONS if each[0] not in _OPTIONAL or result.get(each[0])],
         figures=_figures(result),
         tested=any(words.known(stage.get("test_accuracy")) for stage in result["stages"]),
         pairs=pairs,
