@@ -141,6 +141,23 @@ def test_a_network_that_was_trained_remembers_its_images(
         assert nearest.cosine == pytest.approx(1, abs=5e-3)
 
 
+@pytest.mark.parametrize("plan", ["tune:stage3", "tune:all"])
+def test_a_tuning_may_see_random_views(photos: Path, backbone: Path, tmp_path: Path, plan: str) -> None:
+    plain, varied, again = (
+        fit(photos, weights=backbone, out=tmp_path / f"{i}", plan=plan, augment=augment, report=False).json
+        for i, augment in enumerate((0, 3, 3))
+    )
+    assert [result["training"]["views"] for result in (plain, varied)] == [1, 3 if plan == "tune:stage3" else 1]
+    assert varied["training"]["losses"] == again["training"]["losses"] != plain["training"]["losses"]
+    assert varied["log_loss"] == again["log_loss"], "test images are shown as they are"
+
+
+@pytest.mark.parametrize("augment", [1, -2])
+def test_one_random_view_is_none(photos: Path, backbone: Path, tmp_path: Path, augment: int) -> None:
+    with pytest.raises(ConvAtlasError, match="random views of each image"):
+        fit(photos, weights=backbone, out=tmp_path / "model", plan="tune:stage3", augment=augment)
+
+
 @pytest.mark.parametrize("split", [True, False])
 def test_a_control_tells_what_transfer_bought(photos: Path, backbone: Path, tmp_path: Path, split: bool) -> None:
     data = photos if split else photos / "train"

@@ -68,6 +68,9 @@ def fit(
         Norms,
         typer.Option("--bn", help="Batch norms of what trains: frozen, following the images' statistics, or trained."),
     ] = Norms.frozen,
+    augment: Annotated[
+        int, typer.Option("--augment", metavar="N", min=0, help="Tune on N random crops and mirrorings of each image.")
+    ] = 0,
     control: Annotated[
         bool, typer.Option("--control", help="Also train the network from scratch, to see what transfer bought.")
     ] = False,
@@ -103,6 +106,7 @@ def fit(
             plan=plan,
             budget=budget,
             bn=bn.value,
+            augment=augment,
             control=control,
             resize_mode=resize_mode.value,
             device=device.value,

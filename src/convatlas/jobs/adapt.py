@@ -66,6 +66,7 @@ def adapt(
     together: np.ndarray,
     class_weights: Literal["balanced"] | None = None,
     norms: Norms = "frozen",
+    augment: int = 0,
     device: str = "cpu",
     seed: int = 0,
     progress: Progress = silent,
@@ -82,6 +83,7 @@ def adapt(
         together: (train,) what must be held out together.
         class_weights: whether classes count alike, as for the probe.
         norms: what batch norms do in the part that trains.
+        augment: how many random views of an image a tuning sees; 0 for the image as it is.
         say: is told what somebody should know.
     """
     began = time.perf_counter()
@@ -98,6 +100,7 @@ def adapt(
         list(means.values())[-1],
         num_classes,
         norms=norms,
+        augment=augment,
         balance="weights" if class_weights else "none",
         device=device,
         seed=seed,

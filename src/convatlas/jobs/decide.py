@@ -41,6 +41,7 @@ class Wanted:
     budget: float | None  # seconds for all that trains
     class_weights: Literal["balanced"] | None = None
     norms: Literal["frozen", "stats", "train"] = "frozen"
+    augment: int = 0  # random views of each image to tune on; 0 shows them as they are
     device: str = "auto"
     seed: int = 0
     control: bool = False  # whether a network is trained from scratch too, to compare with
@@ -164,6 +165,7 @@ def adapted_by(
         together=found.together,
         class_weights=wanted.class_weights,
         norms=wanted.norms,
+        augment=wanted.augment,
         device=resolve_device(wanted.device),
         seed=wanted.seed,
         progress=progress,

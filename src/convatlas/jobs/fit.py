@@ -43,6 +43,7 @@ def fit(
     plan: str = "auto",
     budget: str | float | None = None,
     bn: Literal["frozen", "stats", "train"] = "frozen",
+    augment: int = 0,
     control: bool = False,
     resize_mode: FitMode = "auto",
     device: str = "auto",
@@ -64,14 +65,15 @@ def fit(
     `plan` says what is done with the network: `probe`, `probe:stage3`, `tune:stage4`, `tune:all`, `scratch` (see `transfer.plans`); or
     `auto`, which probes and, where a `budget` is given (seconds, or `"10m"`), tries what fits into it and takes what the training images
     show to be best. `bn` is what batch norms do in the part of a network that is tuned: keep their numbers, follow the images' statistics,
-    or learn scale and shift too. With `control` the same network is trained from scratch as well, and judged on the same images: what the
-    pretrained weights bought. `resize_mode` is how images that are not square become so: crop, pad, squash, or auto, the weights' own
-    unless images are very long. `seed` deals images to folds. With several `processes`, on each of `nodes` machines, all compute features,
-    each image's once; every one runs the script that called this, and all but the first end here. Raises `ConvAtlasError` where the data or
-    the weights cannot be used, or the plan is none.
+    or learn scale and shift too. With `augment` a tuning sees so many random crops and mirrorings of each image (through a frozen part,
+    cached; any number where nothing is frozen), else images as they are in use. With `control` the same network is trained from scratch as
+    well, and judged on the same images: what the pretrained weights bought. `resize_mode` is how images that are not square become so:
+    crop, pad, squash, or auto, the weights' own unless images are very long. `seed` deals images to folds. With several `processes`, on each
+    of `nodes` machines, all compute features, each image's once; every one runs the script that called this, and all but the first end here.
+    Raises `ConvAtlasError` where the data or the weights cannot be used, or the plan is none.
     """
     clock = _Clock()
-    _refuse_contradictions(backbone, backbones, plan, budget, control, several=(processes, nodes) != (1, 1))
+    _refuse_contradictions(backbone, backbones, plan, budget, augment, control, several=(processes, nodes) != (1, 1))
     seconds = parse_budget(budget) if isinstance(budget, str) else budget
     several = [] if backbones is None else entrants(backbones, weights, download=download, progress=progress)
     source = None if several else find_weights(weights, name=backbone, download=download, progress=progress)
@@ -100,6 +102,7 @@ def fit(
         budget=seconds,
         class_weights=class_weights,
         norms=bn,
+        augment=augment,
         device=device,
         seed=seed,
         control=control,
@@ -137,6 +140,7 @@ def _refuse_contradictions(
     backbones: Backbones | None,
     plan: str,
     budget: str | float | None,
+    augment: int,
     control: bool,
     several: bool,
 ) -> None:
@@ -152,6 +156,10 @@ def _refuse_contradictions(
         raise ConvAtlasError(
             f"a budget of {budget} is for plan auto, which searches; {plan} takes what it takes.",
             remedy="Leave one of them out.",
+        )
+    if augment == 1 or augment < 0:
+        raise ConvAtlasError(
+            f"{augment} random views of each image.", remedy="Give 2 or more, or 0 for images as they are."
         )
     if control and plan == "scratch":
         raise ConvAtlasError(

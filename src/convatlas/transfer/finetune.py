@@ -35,6 +35,7 @@ STEPS = 400  # of a fine-tuning, within these epochs
 LEAST_EPOCHS, MOST_EPOCHS = 4, 20
 SCRATCH = 5  # times the epochs of a fine-tuning: nothing is there to start from
 BATCH = 32
+AUGMENT = Augment(scale=(0.35, 1.0), flip=0.5)  # of training from scratch, and of tuning where it is asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ def tuning(
         batch_size=batch,
         image_size=size,
         optim=optim,
-        augment=Augment(scale=(0.35, 1.0), flip=0.5) if scratch else Augment(),
+        augment=AUGMENT if scratch else Augment(),
         mean=mean,
         std=std,
         seed=seed,

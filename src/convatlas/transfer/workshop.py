@@ -17,7 +17,7 @@ import torch
 
 from convatlas import zoo
 from convatlas.train.images import Images, Part
-from convatlas.transfer.finetune import Finetune, Tuning, begin_as_probe, tuning
+from convatlas.transfer.finetune import AUGMENT, Finetune, Tuning, begin_as_probe, tuning
 from convatlas.transfer.frozen import Norms
 from convatlas.transfer.plans import Plan
 from convatlas.transfer.probe import fit_probe
@@ -68,6 +68,7 @@ class Workshop:
         num_classes: int,
         *,
         norms: Norms = "frozen",
+        augment: int = 0,
         balance: Literal["none", "weights"] = "none",
         device: str = "cpu",
         seed: int = 0,
@@ -75,12 +76,16 @@ class Workshop:
         say: Callable[[str], None] = lambda message: None,
     ) -> None:
         """`images` as `source` prepares them; `top` (n, d) are their features on the last rung, from which a head begins. `norms` says what
-        batch norms do in the part that trains, `balance` makes classes count alike in the loss and in the probe that a head begins as."""
+        batch norms do in the part that trains. With `augment` a tuning sees images cropped and mirrored at random, through a frozen part
+        that many draws of each, which are cached; without, as they are in use. `balance` makes classes count alike in the loss and in the
+        probe that a head begins as.
+        """
         self.source, self.images, self.num_classes = source, images, num_classes
         self.labels, self._top = images.labels.numpy(), top
         self._key = json.dumps([source.name, source.config, source.sha256()], sort_keys=True, default=str)
         self._device, self._seed = device, seed
         self._norms: Norms = norms
+        self._augment = augment
         self._balance: Literal["none", "weights"] = balance
         self._progress, self._say = progress, say
         self._shown: dict[tuple[str | None, int], Images] = {}  # by cut and views
@@ -89,8 +94,13 @@ class Workshop:
         """How a plan is trained on so many images."""
         p = self.source.preprocessing
         found = tuning(plan, images, p.size, p.mean, p.std, seed=self._seed)
-        norms = found.norms if plan.kind == "scratch" else self._norms
-        return replace(found, norms=norms, config=replace(found.config, balance=self._balance))
+        config = replace(found.config, balance=self._balance)
+        if plan.kind == "scratch":  # whose images are always augmented
+            return replace(found, config=config)
+        if self._augment:
+            config = replace(config, augment=AUGMENT)
+        views = self._augment if self._augment and found.cut else 1
+        return replace(found, norms=self._norms, views=views, config=config)
 
     def train(self, plan: Plan, rows: Index, others: Index, *, remember: bool = False) -> Trained:
         """Trains on `rows` of the images; the logits are those of `others`. With `remember` what it makes of `rows` comes back too."""
@@ -126,7 +136,7 @@ class Workshop:
         timed = self._parted(self._begun(plan), brief)
         seen, frozen = timed.tried(few)
         step = statistics.median(epoch.seconds for epoch in timed.train(seen)[1:])
-        return Pace(frozen=frozen / len(few), step=step / len(few), epochs=settings.config.epochs)
+        return Pace(frozen=settings.views * frozen / len(few), step=step / len(few), epochs=settings.config.epochs)
 
     def _begun(self, plan: Plan, rows: Index | None = None) -> zoo.ConvNet:
         """The network at the start: new, or pretrained and its head a probe on those rows, where there are any."""
