@@ -4,7 +4,7 @@
 https://github.com/fastai/fastbook: items resized, batches augmented and normalised as the weights demand, the body frozen for one epoch,
 then four with discriminative learning rates.
 
-Usage: `python fastai_peer.py [DATA WEIGHTS]`
+Usage: `python fastai_peer.py [DATA WEIGHTS [SEED]]`
 """
 
 import json
@@ -27,6 +27,7 @@ import convatlas
 from measuring import SHARED, WEIGHTS
 
 data, weights = map(Path, sys.argv[1:3] or (SHARED / "data/hymenoptera", WEIGHTS))
+seed = int(sys.argv[3]) if len(sys.argv) > 3 else 0
 
 
 def mobilenet(pretrained: bool = True) -> nn.Sequential:
@@ -36,11 +37,11 @@ def mobilenet(pretrained: bool = True) -> nn.Sequential:
 
 
 def main() -> None:
-    set_seed(0)
+    set_seed(seed)
     loaders = ImageDataLoaders.from_folder(
         data,
         train="train",
-        valid="val",
+        valid="val" if (data / "val").is_dir() else "test",
         item_tfms=Resize(460),
         batch_tfms=[*aug_transforms(size=224), Normalize.from_stats([0.5] * 3, [0.5] * 3, cuda=False)],
     )

@@ -68,9 +68,9 @@ def fit(
     or learn scale and shift too. With `augment` a tuning sees so many random crops and mirrorings of each image (through a frozen part,
     cached; any number where nothing is frozen), else images as they are in use. With `control` the same network is trained from scratch as
     well, and judged on the same images: what the pretrained weights bought. `resize_mode` is how images that are not square become so:
-    crop, pad, squash, or auto, the weights' own unless images are very long. `seed` deals images to folds. With several `processes`, on each
-    of `nodes` machines, all compute features, each image's once; every one runs the script that called this, and all but the first end here.
-    Raises `ConvAtlasError` where the data or the weights cannot be used, or the plan is none.
+    crop, pad, squash, or auto, the weights' own unless images are very long. `seed` deals images to folds. With several `processes`, on
+    each of `nodes` machines, all compute features, each image's once; every one runs the script that called this, and all but the first end
+    here. Raises `ConvAtlasError` where the data or the weights cannot be used, or the plan is none.
     """
     clock = _Clock()
     _refuse_contradictions(backbone, backbones, plan, budget, augment, control, several=(processes, nodes) != (1, 1))
