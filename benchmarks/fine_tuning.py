@@ -89,9 +89,9 @@ def main() -> None:
                 targets.append(target(f"{name}: not shown to be worse than {words}, {FASTER} × faster", told, met))
     section(
         "Beside fine-tuning: PyTorch's tutorial and fastai",
-        f"Whole processes, the same weights, {len(known)} rounds in all, each from another seed; differences are ours less theirs, with a 95 % "
-        "interval over seeds. The tutorial reports its best epoch, which is chosen on the very images it is judged by; the accuracy to "
-        "compare is that of the last. Processor time is what other work on the machine changes least.",
+        f"Whole processes, the same weights, {len(known)} rounds in all, each from another seed; differences are ours less theirs, with "
+        "a 95 % interval over seeds. The tutorial reports its best epoch, which is chosen on the very images it is judged by; the "
+        "accuracy to compare is that of the last. Processor time is what other work on the machine changes least.",
         table(("", "accuracy", "seconds", "times ours", "processor time, times ours"), rows),
         targets=targets,
         peers=("torchvision", "fastai"),
