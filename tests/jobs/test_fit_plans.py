@@ -71,6 +71,17 @@ def test_batch_norms_do_what_was_chosen(photos: Path, backbone: Path, tmp_path: 
     assert all("stage3" in key for key in moved)
 
 
+def test_without_any_time_it_is_told_what_plans_would_take(photos: Path, backbone: Path, tmp_path: Path) -> None:
+    result = fit(photos, weights=backbone, out=tmp_path / "model", budget="0", report=False)
+    plans = result.json["advice"]["plans"]
+    assert result.plan == plans[0]["plan"] and plans[0]["accuracy"] is not None
+    assert len(plans) == 5
+    for row in plans[1:]:
+        assert row["accuracy"] is None and row["took"] == 0 and row["note"]
+        assert row["seconds"] > 0 and row["memory"] > 0
+    assert "0 s" not in fit_text(result.json).splitlines()[0]
+
+
 def test_a_search_weighs_every_plan_and_hands_out_its_choice(photos: Path, backbone: Path, tmp_path: Path) -> None:
     result = fit(photos, weights=backbone, out=tmp_path / "model", budget="5m", report=False)
     advice = result.json["advice"]

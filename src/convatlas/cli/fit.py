@@ -61,7 +61,9 @@ def fit(
     budget: Annotated[
         str | None,
         typer.Option(
-            "--budget", metavar="TIME", help="For --plan auto: time to try fine-tuning in, as 10m; else it only probes."
+            "--budget",
+            metavar="TIME",
+            help="For --plan auto: time to try fine-tuning in, as 10m; 0 only tells what it takes.",
         ),
     ] = None,
     bn: Annotated[

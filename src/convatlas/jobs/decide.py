@@ -48,8 +48,8 @@ class Wanted:
 
     @property
     def trains(self) -> bool:
-        """Whether a plan that trains may come out."""
-        return self.plan.trains if self.plan else bool(self.budget)
+        """Whether plans that train are weighed: with a budget of 0 that is all that is done with them."""
+        return self.plan.trains if self.plan else self.budget is not None
 
 
 @dataclass(frozen=True, kw_only=True)
