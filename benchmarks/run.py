@@ -32,7 +32,7 @@ NAMES = (
     "analysis",
     "solver",
 )
-LONG = ("cifar_fast", "quadrants")  # hours of training: made by name only
+LONG = ("cifar_fast", "quadrants", "crossover")  # hours of training: made by name only
 PREFACE = """# Benchmarks
 
 `make bench` makes the peers' environment and rewrites everything between markers; the scripts say how each figure comes about. Real

@@ -176,7 +176,7 @@ def _measure(
     say: Callable[[str], None],
 ) -> None:
     """All plans of all cases of a set, on one split."""
-    bench = _Bench.of(each, split, source, device, progress, say)
+    bench = Bench.of(each, split, source, device, progress, say)
     for case in each.cases:
         cell = kept.cell(case, split)
         if "advised" in cell:
@@ -187,7 +187,7 @@ def _measure(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Bench:
+class Bench:
     """The images of one split: their features, and the workshop in which plans are trained on them."""
 
     shop: Workshop
@@ -200,9 +200,10 @@ class _Bench:
     @staticmethod
     def of(
         each: CaseSet, split: int, source: WeightsSource, device: str, progress: Progress, say: Callable[[str], None]
-    ) -> _Bench:
+    ) -> Bench:
         import torch
 
+        """Draws the images of a split, and makes their features."""
         from convatlas.jobs.pixels import prepared
         from convatlas.transfer.workshop import Workshop
 
@@ -218,7 +219,7 @@ class _Bench:
         shop = Workshop(
             *(source, images, list(means.values())[-1], len(classes)), device=device, seed=split, progress=progress
         )
-        return _Bench(
+        return Bench(
             shop=shop,
             rungs=ladder(means, passed.store.deviations(sha256s)),
             place=np.array(place)[usable],
@@ -227,13 +228,17 @@ class _Bench:
             seed=split,
         )
 
+    def rows(self, per_class: int) -> tuple[np.ndarray, np.ndarray]:
+        """The training images of a case, and the test images without their copies."""
+        train = np.flatnonzero((self.place >= 0) & (self.place < per_class))
+        return train, np.flatnonzero((self.place < 0) & ~np.isin(self.together, self.together[train]))
+
     def carried_out(self, case: Case, cell: dict[str, Any]) -> Iterator[None]:
         """Fills the cell, and says after each plan that there is something new."""
         from convatlas.transfer.trials import Trials
 
         labels = self.shop.labels
-        rows = np.flatnonzero((self.place >= 0) & (self.place < case.per_class))
-        test = np.flatnonzero((self.place < 0) & ~np.isin(self.together, self.together[rows]))
+        rows, test = self.rows(case.per_class)
         cell["test_images"] = len(test)
 
         started = time.perf_counter()

@@ -1,0 +1,123 @@
+"""From scratch against transfer, by how many images there are: where training from nothing catches up, or that it does not.
+
+MobileNetV1-0.25, with ImageNet weights or without, on 5, 20, 80 and 400 images of each class where a set has them, five splits each. What
+is transferred: the best probe, and the last two stages tuned. From scratch: the same number of epochs as a tuning has, and five times as
+many, with random crops and flips. What a split gave is kept in recorded/crossover.json, and the command, stopped, goes on.
+
+Usage: `python benchmarks/crossover.py` measures what is missing and prints the section; `--as-is` measures nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from convatlas.jobs.images import silent
+from convatlas.jobs.quadrants import Bench, CaseSet, roles
+from convatlas.metrics import over_seeds
+from convatlas.transfer import finetune
+from convatlas.transfer.plans import Plan
+from convatlas.transfer.probe import select
+from convatlas.weights.source import find_weights
+from measuring import ROOT, SHARED, python, say, section, table
+
+RECORD = ROOT / "benchmarks/recorded/crossover.json"
+SETS = ROOT / "runs/sets"
+NETWORK = SHARED / "weights/mobilenet_v1_025_224_imagenet.safetensors"
+SPLITS = range(5)
+CASES = (
+    CaseSet(path=SHARED / "data/hymenoptera", similar=True, images=(5, 20, 80), test=60),
+    CaseSet(path=SHARED / "data/flowers12", similar=True, images=(5, 20, 60), test=20),
+    CaseSet(path=SHARED / "data/ucmerced", similar=False, images=(5, 20, 40), test=20),
+    CaseSet(path=SETS / "mnist-10k", similar=False, images=(5, 20, 80, 400), test=100),
+    CaseSet(path=SETS / "cifar10-train", similar=True, images=(5, 20, 80, 400), test=100),
+)
+WAYS = ("probe", "last two stages tuned", "from scratch, 1 ×", "from scratch, 5 ×")
+
+
+def measured(bench: Bench, per_class: int) -> dict[str, float]:
+    """The accuracy of each way on the split's test images."""
+    shop, (rows, test) = bench.shop, bench.rows(per_class)
+    mine = {name: tuple(block[rows] for block in blocks) for name, blocks in bench.rungs.items()}
+    selection = select(mine, shop.labels[rows], shop.num_classes)
+    scores = {"probe": selection.probe.scores([block[test] for block in bench.rungs[selection.name]])}
+    scores["last two stages tuned"] = shop.train(roles(bench.stages)["two"], rows, test).logits
+    for times in (1, 5):
+        finetune.SCRATCH = times
+        scores[f"from scratch, {times} ×"] = shop.train(Plan(kind="scratch"), rows, test).logits
+    return {way: float((found.argmax(axis=1) == shop.labels[test]).mean()) for way, found in scores.items()}
+
+
+def fill(known: dict[str, dict[str, float]]) -> None:
+    if not (SETS / "cifar10-train").is_dir():
+        python(SHARED / "data/unpack.py", SETS, "mnist-10k", "cifar10-train")
+    source = find_weights(NETWORK)
+    for split in SPLITS:
+        for each in CASES:
+            missing = [n for n in each.images if f"{each.path.name}/{n}/{split}" not in known]
+            if not missing:
+                continue
+            bench = Bench.of(each, split, source, "cpu", silent, say)
+            for count in missing:
+                say(f"{each.path.name}, {count} a class, split {split}")
+                known[f"{each.path.name}/{count}/{split}"] = measured(bench, count)
+                RECORD.parent.mkdir(parents=True, exist_ok=True)
+                RECORD.write_text(json.dumps(known, indent=1) + "\n")
+
+
+def told(values: list[float]) -> str:
+    low, high = over_seeds(values)
+    if not np.isfinite(low):
+        return f"{100 * values[0]:.1f}"
+    return f"{100 * statistics.fmean(values):.1f} [{100 * max(low, 0):.1f}, {100 * min(high, 1):.1f}]"
+
+
+def verdict(found: list[dict[str, float]]) -> str:
+    """The better of the two from scratch against the better of the two that transfer, by their means, split by split."""
+    transferred = max(WAYS[:2], key=lambda way: statistics.fmean(each[way] for each in found))
+    scratch = max(WAYS[2:], key=lambda way: statistics.fmean(each[way] for each in found))
+    apart = [each[transferred] - each[scratch] for each in found]
+    low, high = over_seeds(apart)
+    mean = statistics.fmean(apart)
+    shown = "transfer ahead" if low > 0 else "scratch ahead" if high < 0 else "no difference shown"
+    return f"{100 * mean:+.1f}, {shown}"
+
+
+def main() -> None:
+    known: dict[str, dict[str, float]] = json.loads(Path(RECORD).read_text()) if RECORD.exists() else {}
+    if "--as-is" not in sys.argv:
+        fill(known)
+    rows, reached = [], []
+    for each in CASES:
+        for count in each.images:
+            found = [row for key, row in known.items() if key.startswith(f"{each.path.name}/{count}/")]
+            if not found:
+                continue
+            rows.append(
+                (
+                    f"{each.path.name}, {count} a class",
+                    *(told([row[way] for row in found]) for way in WAYS),
+                    verdict(found),
+                )
+            )
+            if "transfer ahead" not in rows[-1][-1]:
+                reached.append(rows[-1][0])
+    crossing = (
+        f"From scratch is not shown to be behind on {', '.join(reached)}."
+        if reached
+        else "The crossover is not reached on any set."
+    )
+    section(
+        "From scratch against transfer",
+        f"MobileNetV1-0.25; accuracy in % on test images drawn with each of up to {len(SPLITS)} splits, with 95 % intervals over splits. "
+        f"Last: the better of the first two less the better of the last two, split by split. {crossing}",
+        table(("", *WAYS, "transfer less scratch, points"), rows),
+    )
+
+
+if __name__ == "__main__":
+    main()
