@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convatlas.cli.options import Backbone, Device, DeviceOption, Download, Weights
+from convatlas.cli.options import Backbone, Device, DeviceOption, Download, Nodes, Processes, Weights
 from convatlas.cli.output import Json, percent, problems_text, progress_bars, put_json, say, table
 
 
@@ -83,12 +83,8 @@ def fit(
         ),
     ] = ResizeMode.auto,
     device: DeviceOption = Device.auto,
-    processes: Annotated[
-        int, typer.Option("--processes", metavar="N", min=1, help="Compute features with N processes.")
-    ] = 1,
-    nodes: Annotated[
-        int, typer.Option("--nodes", metavar="N", min=1, help="Machines, on each of which this command is given.")
-    ] = 1,
+    processes: Processes = 1,
+    nodes: Nodes = 1,
     download: Download = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Deals images to folds.")] = 0,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html.")] = True,

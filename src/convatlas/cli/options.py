@@ -65,4 +65,10 @@ Sets = Annotated[
         help="Give the classes among which the true one is this often, as 90%.",
     ),
 ]
+Processes = Annotated[
+    int, typer.Option("--processes", metavar="N", min=1, help="Work in N processes, on GPUs each with its own.")
+]
+Nodes = Annotated[
+    int, typer.Option("--nodes", metavar="N", min=1, help="Machines, on each of which this command is given.")
+]
 Download = Annotated[bool, typer.Option("--download", help="Allow fetching published weights.")]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from convatlas.cli.options import Nodes, Processes
 from convatlas.cli.output import Json, percent, progress_bars, put_json, say, table
 
 
@@ -37,12 +38,8 @@ def train(
         How, typer.Option("--images", help="How images are read; auto streams photos that are cropped.")
     ] = How.auto,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
-    processes: Annotated[
-        int, typer.Option("--processes", metavar="N", min=1, help="Train with N processes, on GPUs each with its own.")
-    ] = 1,
-    nodes: Annotated[
-        int, typer.Option("--nodes", metavar="N", min=1, help="Machines, on each of which this command is given.")
-    ] = 1,
+    processes: Processes = 1,
+    nodes: Nodes = 1,
     save_every: Annotated[
         int, typer.Option("--save-every", metavar="STEPS", min=0, help="Checkpoints between those of the epochs.")
     ] = 0,
