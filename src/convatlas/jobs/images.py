@@ -38,7 +38,7 @@ class KnownFacts:
     """What earlier passes found out about files, by the hash of their bytes: nothing is decoded twice to be checked."""
 
     def __init__(self) -> None:
-        self._store = Store("facts", {"decoder": DECODER})
+        self._store = Store("facts", {"decoder": DECODER, "facts": Facts.names()})
         self._new: dict[str, bytes] = {}
         self._old: dict[str, Facts] = {}  # what the store had
 
