@@ -138,6 +138,7 @@ def fit_text(result: dict[str, Any]) -> str:
     errors = [problem for problem in result["problems"] if problem["severity"] == "error"]
     return "\n".join(
         [
+            *(f"! {alarm}\n" for alarm in result["alarms"]),
             result["answer"],
             "",
             table(

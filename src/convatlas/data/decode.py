@@ -170,7 +170,7 @@ def _whole(width: int, height: int) -> int:
 def _decode(
     data: bytes, background: Colour, max_pixels: int, divisor: Callable[[int, int], int] = _whole
 ) -> tuple[Image.Image, Facts]:
-    """The facts lack what `_sample` finds, and the thumbnail. A JPEG's upright size goes to `divisor`, which says by how much to shrink it."""
+    """The facts lack what `decode` adds. A JPEG's upright size goes to `divisor`, which says by how much to shrink it."""
     if not data:
         raise DecodeError("empty", "it has 0 bytes", "Fetch the file again, or remove it.")
     format_ = sniff(data[:PREFIX_BYTES])

@@ -1,9 +1,9 @@
 """Near copies by their looks: one photo saved again, resized, brightened, or cropped by a few per cent.
 
-Of every decoded image a grey thumbnail of 16 × 16 is kept with its facts. From it comes a perceptual hash of 64 bits (Zauner, Implementation
-and Benchmarking of Perceptual Image Hash Functions, 2010: the signs of the lowest frequencies of a cosine transform), which finds candidates,
-and then a distance: the share of one thumbnail that the other cannot explain when it may be shifted and stretched a little. How near is too
-near to be chance differs between photos and digits, so `radius` reads it off the pairs themselves.
+Of every decoded image a grey thumbnail of 16 × 16 is kept with its facts. From it comes a perceptual hash of 64 bits (Zauner,
+Implementation and Benchmarking of Perceptual Image Hash Functions, 2010: the signs of the lowest frequencies of a cosine transform), which
+finds candidates, and then a distance: how much of one thumbnail the other cannot explain when it may be shifted and stretched a little.
+How near is too near to be chance differs between photos and digits, so `radius` reads it off the pairs themselves.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from convatlas.cache import Store
 from convatlas.data import DECODER, Dataset, DecodeError, Examined, Facts, Record, examine
 from convatlas.errors import ConvAtlasError
@@ -93,6 +95,10 @@ class Pass:
     @property
     def examined(self) -> list[Examined]:
         return self.extraction.examined
+
+    def last_stage(self, sha256s: list[str]) -> np.ndarray:
+        """(n, maps), the means of the last maps of these images."""
+        return list(self.store.means(sha256s).values())[-1]
 
 
 def extract_features(

@@ -69,7 +69,8 @@ class FitResult(Judged):
             f"<tr><td>{escape(stage['name'])}{' ✓' if stage['chosen'] else ''}</td><td>{percent(stage['cv_accuracy'])}</td></tr>"
             for stage in self.json["stages"]
         )
-        return f"<p>{escape(self.json['answer'])}</p><table><tr><th>stage</th><th>cross-validated accuracy</th></tr>{rows}</table>"
+        alarms = "".join(f"<p><strong>{escape(alarm)}</strong></p>" for alarm in self.json["alarms"])
+        return f"{alarms}<p>{escape(self.json['answer'])}</p><table><tr><th>stage</th><th>cross-validated accuracy</th></tr>{rows}</table>"
 
 
 def protocol_in_words(
@@ -121,11 +122,6 @@ def answer_in_words(result: dict[str, Any], classes: Sequence[str]) -> dict[str,
         f"{percent(max(counts) / sum(counts))}).",
         result["choice"][0].upper() + result["choice"][1:],
     ]
-    if without := result["accuracy_without_duplicates"]:
-        parts.append(
-            f"Some test images are also training images; without them it is {percent(without['accuracy'])} of {without['images']:,}, "
-            "which is the figure to trust."
-        )
     errors = sum(problem["severity"] == "error" for problem in result["problems"])
     if errors:
         parts.append(f"The check found {errors} {'error' if errors == 1 else 'errors'} in the data, listed below.")
