@@ -56,7 +56,9 @@ def test_leaks_are_counted_paired_and_left_out_beside(leaking: FitResult) -> Non
 
 def test_the_first_screen_says_so(leaking: FitResult) -> None:
     (alarm,) = leaking.json["alarms"]
-    assert alarm.startswith("Leak: 4 of 18 test images (22.2 %) are also training images, 1 as the same file and 3 as a near")
+    assert alarm.startswith(
+        "Leak: 4 of 18 test images (22.2 %) are also training images, 1 as the same file and 3 as a near"
+    )
     assert fit_text(leaking.json).startswith(f"! {alarm}")
     assert alarm in leaking._repr_html_()
     assert leaking.report is not None

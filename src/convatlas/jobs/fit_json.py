@@ -15,6 +15,7 @@ import numpy as np
 import convatlas
 from convatlas.jobs.advice import advice_json, training_json
 from convatlas.jobs.decide import Decided
+from convatlas.jobs.doubts import labels_json, shift_alarm, shift_json
 from convatlas.jobs.images import fingerprint
 from convatlas.jobs.leaks import leak_in_words, leak_json
 from convatlas.jobs.material import Material, Side
@@ -58,6 +59,8 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
         "headline": "test" if len(test) else "outer folds",
         "accuracy_without_duplicates": leak["without"] if leak else None,
         "leak": leak,
+        "shift": shift_json(found, decided) if len(test) else None,
+        "label_suspects": labels_json(found, decided),
         "backbone": source.name,
         "weights": {"source": source.tag, "sha256": source.sha256(), "note": " ".join(source.notes)},
         "plan": str(adapted.advice.chosen) if adapted and trained else f"probe:{selection.name}",
@@ -79,7 +82,7 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
         "report": str(target / "report.html") if report else None,
         "environment": _environment(device),
     }
-    result["alarms"] = [*leak_in_words(result)]
+    result["alarms"] = [*leak_in_words(result), *shift_alarm(result["shift"])]
     return result | answer_in_words(result, classes)
 
 

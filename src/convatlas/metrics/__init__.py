@@ -20,22 +20,30 @@ from convatlas.metrics.confusion import (
     per_class,
 )
 from convatlas.metrics.intervals import wilson
+from convatlas.metrics.label_errors import Suspect, label_suspects
 from convatlas.metrics.over_seeds import over_seeds
 from convatlas.metrics.paired import paired_interval
 from convatlas.metrics.ranks import kendall
+from convatlas.metrics.shift import Gap, class_gaps, difference_interval, gap, without_choice
 
 __all__ = [
     "Bin",
     "ClassRow",
+    "Gap",
+    "Suspect",
     "accuracy",
     "balanced_accuracy",
     "balanced_accuracy_interval",
+    "class_gaps",
     "conformal_threshold",
     "confusion_matrix",
+    "difference_interval",
     "expected_calibration_error",
     "fewest",
     "fit_temperature",
     "kendall",
+    "gap",
+    "label_suspects",
     "log_loss",
     "over_seeds",
     "own_scores",
@@ -47,4 +55,5 @@ __all__ = [
     "set_scores",
     "softmax",
     "wilson",
+    "without_choice",
 ]
