@@ -40,10 +40,12 @@ def unlike(features: np.ndarray, is_test: np.ndarray, labels: Index, together: I
         features: (n, d), of both sides.
         is_test: (n,) which are the test images.
         labels: (n,) classes.
-        together: (n,) equal where images are copies or of one group; such share a fold.
+        together: (n,) equal where images are copies or of one group; such share a fold. Those on both sides are left out.
     """
     generator = np.random.default_rng(seed)
-    kept = np.sort(np.concatenate([_some(np.flatnonzero(is_test == side), generator) for side in (False, True)]))
+    one_sided = ~np.isin(together, np.intersect1d(together[is_test], together[~is_test]))
+    sides = [np.flatnonzero((is_test == side) & one_sided) for side in (False, True)]
+    kept = np.sort(np.concatenate([_some(index, generator) for index in sides]))
     side, own = is_test[kept], labels[kept]
     if min(side.sum(), (~side).sum()) < 10:
         return None
@@ -67,7 +69,7 @@ def _some(index: Index, generator: np.random.Generator) -> Index:
 
 
 def _dealt(side: np.ndarray, labels: Index, unit: Index, size: Index, generator: np.random.Generator) -> np.ndarray:
-    """The names of the sides, shuffled among units of one class and size; a unit that lies on both sides is dealt as it begins."""
+    """The names of the sides, shuffled among units of one size that begin with one class."""
     _, first = np.unique(unit, return_index=True)
     kind = labels[first] * (size.max() + 1) + size
     names = side[first].copy()
