@@ -40,7 +40,9 @@ def test_one_bad_class_is_named_and_no_other() -> None:
     rows = class_gaps(before, own, after, other, 5)
     assert [k for k, row in enumerate(rows) if row.shown] == [3]
     assert rows[3].difference < -0.4
-    assert rows[3].interval[0] < gap(before[own == 3], after[other == 3]).interval[0]  # wider, since five were looked at
+    assert (
+        rows[3].interval[0] < gap(before[own == 3], after[other == 3]).interval[0]
+    )  # wider, since five were looked at
     assert gap(before, after).shown
 
 

@@ -55,8 +55,9 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
         "temperature": 1 / decided.scale,
         "outcomes": outcomes_json(decided.judged.sha256s, decided.right),
         "confidence": _confidence(found, decided),
-        "protocol": protocol_in_words(decided.judged.records, selection, decided.outer, adapted),
+        "protocol": protocol_in_words(decided.judged.records, selection, decided.outer, adapted, decided.deals),
         "headline": "test" if len(test) else "outer folds",
+        "deals": list(decided.deals.accuracies) if decided.deals else None,
         "accuracy_without_duplicates": leak["without"] if leak else None,
         "leak": leak,
         "shift": shift_json(found, decided) if len(test) else None,
@@ -82,6 +83,8 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
         "report": str(target / "report.html") if report else None,
         "environment": _environment(device),
     }
+    if decided.deals:
+        result |= {"accuracy": decided.deals.accuracy, "accuracy_interval": list(decided.deals.interval)}
     result["alarms"] = [*leak_in_words(result), *shift_alarm(result["shift"])]
     return result | answer_in_words(result, classes)
 

@@ -13,6 +13,7 @@ from convatlas.transfer.probe import OuterFolds, Selection
 
 if TYPE_CHECKING:
     from convatlas.jobs.adapt import Adapted
+    from convatlas.jobs.decide import Deals
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,11 @@ class FitResult(Judged):
 
 
 def protocol_in_words(
-    judged: Sequence[Record], selection: Selection, outer: OuterFolds | None, adapted: Adapted | None = None
+    judged: Sequence[Record],
+    selection: Selection,
+    outer: OuterFolds | None,
+    adapted: Adapted | None,
+    deals: Deals | None,
 ) -> str:
     """On what the headline was measured, and on what the choices rest."""
     count = len(judged)
@@ -86,9 +91,11 @@ def protocol_in_words(
         flatters = "; the plan was chosen by these too, so it flatters a little" if searched else ""
         return f"folds of {count} images, each judged by a network trained on the others, duplicates and groups on one side{flatters}"
     if outer is not None:
+        several = f", dealt {len(deals.accuracies)} times and averaged" if deals and len(deals.accuracies) > 1 else ""
+        tables = "; the tables are of the deal nearest to the mean" if several else ""
         return (
-            f"{len(outer.chosen)} outer folds of {count} images, stratified, duplicates and groups on one side; in each the stage and the "
-            "strength are chosen anew on the others"
+            f"{len(outer.chosen)} outer folds of {count} images, stratified, copies and groups on one side{several}; in each the stage and "
+            f"the strength are chosen anew on the others{tables}"
         )
     split = judged[0].split
     return (

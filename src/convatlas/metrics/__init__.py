@@ -24,6 +24,7 @@ from convatlas.metrics.label_errors import Suspect, label_suspects
 from convatlas.metrics.over_seeds import over_seeds
 from convatlas.metrics.paired import paired_interval
 from convatlas.metrics.ranks import kendall
+from convatlas.metrics.repeated import repeated_interval
 from convatlas.metrics.shift import Gap, class_gaps, difference_interval, gap, without_choice
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "per_class",
     "prediction_sets",
     "reliability",
+    "repeated_interval",
     "set_scores",
     "softmax",
     "wilson",
