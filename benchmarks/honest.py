@@ -1,7 +1,7 @@
 """Whether the statistics keep what they promise: planted label errors found, intervals that cover, planted leaks found and no others.
 
-Labels are changed, and copies planted, in training images only. Coverage is measured against what a classifier reaches on a pool of images so
-large that it counts as the truth: there the sampling is ours, so nothing else is uncertain.
+Labels are changed, and copies planted, in training images only. Coverage is measured against what a classifier reaches on a pool of images
+so large that it counts as the truth: there the sampling is ours, so nothing else is uncertain.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ def main() -> None:
     leaks = [leak_row(name, each, imagenet, targets) for name, each in sets.items()]
     section(
         "Honest statistics",
-        f"Label errors: {FLIPPED:.0%} of the training labels changed at random ({len(FLIP_SEEDS)} times; means, least in brackets), all rungs "
-        "probed and one chosen as in fit; a label that was wrong before counts against the precision. Coverage: classifiers on "
-        f"{TRAINED} images of a pool of {POOL:,} (embedded backbone, last stage), judged on {TESTED} others, or by folds of their own; the truth is "
-        f"their accuracy on the rest of the pool. Leaks: {COPIED} training images planted again, changed in one way at a time; pairs found that were "
-        "not planted are listed as the set's own (those of flowers12 were looked at, and are copies). MobileNetV1-0.75 with ImageNet "
-        f"weights but for coverage; {SUBSET:,} images of CIFAR-10 and of MNIST.",
+        f"Label errors: {FLIPPED:.0%} of the training labels changed at random ({len(FLIP_SEEDS)} times; means, least in brackets), all "
+        "rungs probed and one chosen as in fit; a label that was wrong before counts against the precision. Coverage: classifiers on "
+        f"{TRAINED} images of a pool of {POOL:,} (embedded backbone, last stage), judged on {TESTED} others, or by folds of their own; "
+        f"the truth is their accuracy on the rest of the pool. Leaks: {COPIED} training images planted again, changed in one way at a "
+        "time; pairs found that were not planted are listed as the set's own (those of flowers12 were looked at, and are copies). "
+        f"MobileNetV1-0.75 with ImageNet weights but for coverage; {SUBSET:,} images of CIFAR-10 and of MNIST.",
         table(("label errors", "held-out accuracy", "recall", "precision"), flips),
         table(("coverage of 95 % intervals", "resamples", "covered", "mean width"), coverage),
         table(("recall of planted copies", *CHANGES, "the set's own pairs", "by looks alone"), leaks),

@@ -2,9 +2,9 @@
 
 An accuracy from folds that were dealt several times. Two things make it uncertain. Which images there are: for that Wilson's interval, of
 the number of images and never of images times deals; where images come in units (copies, one patient's), of as many independent images as
-would give as uncertain a mean (the design effect: Kish, Survey Sampling, 1965). And which images each classifier learned from: classifiers
-of overlapping folds are alike, so the scatter over folds is taken (1/J + share held out / share learned from) times, not 1/J. Neither covers
-what the other does, so the wider end is taken.
+would give as uncertain a mean (the design effect: Kish, Survey Sampling, 1965). And which images each classifier learned from: since
+classifiers of overlapping folds are alike, the scatter over folds counts (1/J + share held out / share learned from) times, not 1/J.
+Neither covers what the other does, so the wider end is taken.
 """
 
 from __future__ import annotations
