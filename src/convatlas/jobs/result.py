@@ -122,7 +122,8 @@ def answer_in_words(result: dict[str, Any], classes: Sequence[str]) -> dict[str,
     low, high = (percent(bound) for bound in result["accuracy_interval"])
     names = ", ".join(classes[:6]) + (f" and {len(classes) - 6} more" if len(classes) > 6 else "")
     counts = [row["test"] for row in result["classes"]]
-    seen = "it never saw" if result["headline"] == "test" else "held out in turn"
+    leaks = result["leak"] and result["leak"]["images"]
+    seen = "held out in turn" if result["headline"] != "test" else "of the test part" if leaks else "it never saw"
     parts = [
         f"{result['classifier']} names the right class for {percent(result['accuracy'])} of "
         f"{sum(counts):,} images {seen} (95 % interval {low} to {high}; always answering the commonest class would give "
