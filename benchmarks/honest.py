@@ -186,7 +186,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "75 %": resized(0.75),
     "crop 2 %": cropped(0.02),
     "crop 5 %": cropped(0.05),
-    "brighter": lambda image: image.point(lambda level: min(255, round(1.2 * level))),
+    "brighter": lambda image: Image.eval(image, lambda level: min(255, int(1.2 * level))),
     "mirrored": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
 }
 

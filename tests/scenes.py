@@ -35,7 +35,9 @@ def brighter(image: Image.Image) -> Image.Image:
 
 AGAIN: dict[str, Callable[[Image.Image], Image.Image]] = {
     "saved badly": lambda image: saved(image, 30),
-    "made smaller": lambda image: saved(image.resize((image.width * 9 // 16,) * 2, Image.Resampling.BICUBIC), 80),
+    "made smaller": lambda image: saved(
+        image.resize((image.width * 9 // 16, image.height * 9 // 16), Image.Resampling.BICUBIC), 80
+    ),
     "cropped": lambda image: image.crop((image.width // 40, 0, image.width, image.height - image.width // 40)),
     "brightened": brighter,
 }

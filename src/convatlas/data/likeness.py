@@ -137,12 +137,12 @@ def _smoothed(thumbs: Thumbs) -> NDArray[np.float32]:
     """Each pixel the weighted mean of its 3 × 3, 1-2-1 each way, so that a shift of a part of a pixel changes little."""
     wide = np.pad(thumbs.astype(np.float32), ((0, 0), (1, 1), (1, 1)), mode="edge")
     wide = wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]
-    return (wide[:, :, :-2] + 2 * wide[:, :, 1:-1] + wide[:, :, 2:]) / 16
+    return (wide[:, :, :-2] + 2 * wide[:, :, 1:-1] + wide[:, :, 2:]) / np.float32(16)
 
 
 def _moves(smooth: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, pixels, 5) orthonormal: what an image becomes, to first order, when it is shifted and stretched along both axes."""
-    down, right = np.gradient(smooth, axis=(1, 2))
+    down, right = np.asarray(np.gradient(smooth, axis=1)), np.asarray(np.gradient(smooth, axis=2))
     middle = (np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2) / SIDE
     made = (smooth, down, right, middle[:, None] * down, middle * right)
     columns = np.stack([part[:, 1:-1, 1:-1].reshape(-1, (SIDE - 2) ** 2) for part in made], axis=2)

@@ -18,16 +18,16 @@ from convatlas.data import Dataset, scan
 from convatlas.data.framing import FitMode
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.decide import Decided, Wanted, decide
-from convatlas.jobs.evidence import evidence
 from convatlas.jobs.doubts import label_records
+from convatlas.jobs.evidence import evidence
 from convatlas.jobs.fit_json import fit_json
 from convatlas.jobs.gallery import explain_rows, right_answers
 from convatlas.jobs.images import Progress, resolve_device, silent
 from convatlas.jobs.material import Material, default_out, framed, gather, refuse_among_images, refuse_blockers
 from convatlas.jobs.result import FitResult
+from convatlas.jobs.scores import MOST_MISTAKES, mistakes, write_thumbnails
 from convatlas.jobs.which_network import Backbones, entrants, which_network
 from convatlas.transfer.plans import AUTO, parse_budget, parse_plan
-from convatlas.jobs.scores import MOST_MISTAKES, mistakes, write_thumbnails
 from convatlas.weights.source import WeightsSource, find_weights
 
 RESULT = "fit.json"
