@@ -137,7 +137,7 @@ def _smoothed(thumbs: Thumbs) -> NDArray[np.float32]:
     """Each pixel the weighted mean of its 3 × 3, 1-2-1 each way, so that a shift of a part of a pixel changes little."""
     wide = np.pad(thumbs.astype(np.float32), ((0, 0), (1, 1), (1, 1)), mode="edge")
     wide = wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]
-    return (wide[:, :, :-2] + 2 * wide[:, :, 1:-1] + wide[:, :, 2:]) / np.float32(16)
+    return ((wide[:, :, :-2] + 2 * wide[:, :, 1:-1] + wide[:, :, 2:]) / 16).astype(np.float32, copy=False)
 
 
 def _moves(smooth: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from convatlas.data.examine import Examined
-from convatlas.data.likeness import alike, radius, unpacked
+from convatlas.data.likeness import FARTHEST, alike, radius, unpacked
 from convatlas.data.problems import Problem, count
 
-COSINE = 0.3  # of centred features, from which a network finds two images of one set alike
+ALIKE, SAME = (
+    0.3,
+    0.8,
+)  # cosines of centred features: from which two images may be copies, and where looks alone would not do
 _SHOWN = 3  # pairs named in a message
 
 
@@ -44,7 +47,8 @@ def near_copies(
         rows -= rows.mean(axis=0)
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
         cosine = np.einsum("ij,ij->i", rows[pairs.first], rows[pairs.second])
-        pairs, cosine = pairs.where(cosine >= COSINE), cosine[cosine >= COSINE]
+        agreed = cosine >= np.where(pairs.distance <= FARTHEST / 2, ALIKE, SAME)
+        pairs, cosine = pairs.where(agreed), cosine[agreed]
     near = int((pairs.distance <= radius(pairs.distance)).sum())
     return tuple(
         NearPair(

@@ -31,7 +31,7 @@ def labels_json(found: Material, decided: Decided) -> dict[str, Any]:
     rows = _suspects(found, found.train, held_out)
     tested = _suspects(found, found.test, decided.probabilities) if len(found.test) else []
     said = (
-        f"{len(rows):,} of {judged:,} training images look wrongly labelled"
+        f"{len(rows):,} of {judged:,} training images {'looks' if len(rows) == 1 else 'look'} wrongly labelled"
         if rows
         else "No training label is suspected"
     )
