@@ -41,7 +41,10 @@ def test_images_of_one_pattern_are_no_copies() -> None:
         Image.fromarray((60 + y % 2 * 90 + np.random.default_rng(i).integers(0, 90, (40, 40))).astype(np.uint8))
         for i in range(40)
     ]
-    assert near_copies([item(str(i), image.convert("RGB")) for i, image in enumerate(made)]) == ()
+    items = [item(str(i), image.convert("RGB")) for i, image in enumerate(made)]
+    assert near_copies(items) == ()
+    features = np.random.default_rng(0).normal(size=(40, 2))  # which find some pairs alike and some not
+    assert near_copies(items, lambda contents: features) == ()
 
 
 def test_blank_images_are_in_no_pair() -> None:

@@ -47,16 +47,17 @@ def near_copies(
         rows -= rows.mean(axis=0)
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
         cosine = np.einsum("ij,ij->i", rows[pairs.first], rows[pairs.second])
-        agreed = cosine >= np.where(pairs.distance <= FARTHEST / 2, ALIKE, SAME)
-        pairs, cosine = pairs.where(agreed), cosine[agreed]
-    near = int((pairs.distance <= radius(pairs.distance)).sum())
+        pairs, cosine = pairs.where(cosine >= ALIKE), cosine[cosine >= ALIKE]
+    near = pairs.distance <= radius(pairs.distance)
+    if cosine is not None:  # after the radius, which compares the numbers of pairs at different distances
+        near &= (pairs.distance <= FARTHEST / 2) | (cosine >= SAME)
     return tuple(
         NearPair(
             sha256s=(contents[pairs.first[i]], contents[pairs.second[i]]),
             distance=float(pairs.distance[i]),
             cosine=None if cosine is None else float(cosine[i]),
         )
-        for i in range(near)
+        for i in np.flatnonzero(near)
     )
 
 
