@@ -152,7 +152,7 @@ def fit_text(result: dict[str, Any]) -> str:
             *([control_text(result["control"]), ""] if result["control"] else []),
             *(evidence_text(result["evidence"]), ""),
             *([problems_text(errors), ""] if errors else []),
-            *([f"{labels_text(result['label_suspects'])}", ""] if result["label_suspects"]["train"] else []),
+            *([labels_text(result["label_suspects"]), ""] if result["label_suspects"]["train"] else []),
             "seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()),
             f"model:   {result['bundle']}",
             *([f"report:  {result['report']}"] if result["report"] else []),

@@ -32,11 +32,8 @@ if TYPE_CHECKING:
     from convatlas.transfer.workshop import Trained
 
 _OUTER_FOLDS = 5
-_DEALS = (
-    (500, 5),
-    (1000, 3),
-    (2000, 2),
-)  # of outer folds where there are fewer images than that: what takes time is worth most there
+# How often outer folds are dealt where there are fewer images than that: it takes least time there, and is worth most.
+_DEALS = ((500, 5), (1000, 3), (2000, 2))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,13 +30,11 @@ def labels_json(found: Material, decided: Decided) -> dict[str, Any]:
     judged = int(np.isfinite(held_out).all(axis=1).sum())
     rows = _suspects(found, found.train, held_out)
     tested = _suspects(found, found.test, decided.probabilities) if len(found.test) else []
-    said = (
-        f"{len(rows):,} of {judged:,} training images {'looks' if len(rows) == 1 else 'look'} wrongly labelled"
-        if rows
-        else "No training label is suspected"
-    )
-    weak = "; many may be mistakes of the classifier, which is right for only " + percent(probe.accuracy)
-    words = f"{said}{weak if rows and probe.accuracy < _GOOD else ''}."
+    words = "No training label is suspected."
+    if rows:
+        verb = "looks" if len(rows) == 1 else "look"
+        weak = f"; many may be mistakes of the classifier, which is right for only {percent(probe.accuracy)}"
+        words = f"{len(rows):,} of {judged:,} training images {verb} wrongly labelled{weak if probe.accuracy < _GOOD else ''}."
     return {"train": rows, "test": tested, "of": judged, "words": words}
 
 
