@@ -26,6 +26,7 @@ NAMES = (
     "forecast",
     "which_network",
     "similarity",
+    "honest",
     "loader",
     "loop",
     "zoo",

@@ -40,6 +40,7 @@ EXPECTED: dict[str, tuple[str, set[str], tuple[str, ...]]] = {
     "missing-class": ("warning", set(), ("flies", "val")),
     "imbalance": ("warning", set(), ("ants has", "flies has 1")),
     "unlabelled": ("warning", {"train/loose.jpg"}, ("1 image",)),
+    "near-duplicate": ("note", {"train/ants/deep.png", "train/ants/twelve_in_sixteen.tif"}, ("1 pair", "network")),
     "sixteen-bit": ("note", {"train/ants/deep.png", "train/ants/twelve_in_sixteen.tif"}, ("2 images",)),
     "exif-rotated": ("note", {"train/ants/turned.jpg"}, ("upright",)),
     "odd-format": ("note", set(), ("JPEG",)),

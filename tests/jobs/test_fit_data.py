@@ -195,7 +195,12 @@ def test_an_image_of_both_parts_is_counted_with_and_without(photos: Path, fit: F
     without = result["accuracy_without_duplicates"]
     assert (without["images"], without["accuracy"]) == (13, 12 / 13)
     assert without["accuracy_interval"][0] < 12 / 13 < without["accuracy_interval"][1]
-    assert "without them it is 92.3 % of 13" in result["answer"]
+    assert result["leak"] | {"pairs": [], "without": None} == {
+        "images": 3, "of": 16, "exact": 3, "near": 0, "pairs": [], "without": None
+    }  # fmt: skip
+    (alarm,) = result["alarms"]
+    assert alarm.startswith("Leak: 3 of 16 test images (18.8 %) are also training images, 3 as the same file.")
+    assert "the accuracy is 92.3 %" in alarm and "13 images" in alarm
 
 
 def test_no_image_of_both_parts_is_nothing_to_say(fitted: FitResult) -> None:

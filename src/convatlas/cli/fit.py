@@ -138,6 +138,7 @@ def fit_text(result: dict[str, Any]) -> str:
     errors = [problem for problem in result["problems"] if problem["severity"] == "error"]
     return "\n".join(
         [
+            *(f"! {alarm}\n" for alarm in result["alarms"]),
             result["answer"],
             "",
             table(
@@ -151,6 +152,7 @@ def fit_text(result: dict[str, Any]) -> str:
             *([control_text(result["control"]), ""] if result["control"] else []),
             *(evidence_text(result["evidence"]), ""),
             *([problems_text(errors), ""] if errors else []),
+            *([labels_text(result["label_suspects"]), ""] if result["label_suspects"]["train"] else []),
             "seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()),
             f"model:   {result['bundle']}",
             *([f"report:  {result['report']}"] if result["report"] else []),
@@ -220,3 +222,11 @@ def evidence_text(evidence: dict[str, Any]) -> str:
 def _trust(score: str, tau: float | None, what: str) -> str:
     """How far a score orders things as their measured accuracies do."""
     return "" if tau is None else f" {score} orders these {what} as their accuracies do with Kendall's τ = {tau:+.2f}."
+
+
+def labels_text(suspects: dict[str, Any], most: int = 5) -> str:
+    """How many labels are suspected, and the surest of them."""
+    rows = suspects["train"]
+    shown = [(f"    {row['path']}", row["given"], row["suggested"], percent(row["confidence"])) for row in rows[:most]]
+    more = [f"    and {len(rows) - most:,} more, in fit.json"] * (len(rows) > most)
+    return "\n".join([suspects["words"], table(("    file", "label", "rather", "sure"), shown, right=(3,)), *more])

@@ -7,6 +7,7 @@ from convatlas.data.diagnose import diagnose
 from convatlas.data.examine import Examined, examine
 from convatlas.data.facts import DecodeError, Facts
 from convatlas.data.framing import Framing, choose, histogram, kept, seen
+from convatlas.data.near import NearPair, near_copies, near_problems
 from convatlas.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from convatlas.data.problems import Problem, worst_first
 from convatlas.data.records import Record
@@ -27,6 +28,7 @@ __all__ = [
     "Examined",
     "Facts",
     "Framing",
+    "NearPair",
     "Preprocessing",
     "Problem",
     "Record",
@@ -41,6 +43,8 @@ __all__ = [
     "histogram",
     "kept",
     "left_out",
+    "near_copies",
+    "near_problems",
     "scan",
     "seen",
     "units",

@@ -12,6 +12,7 @@ from typing import Any
 from convatlas.data.diagnose import diagnose
 from convatlas.data.examine import Examined, examine
 from convatlas.data.facts import DecodeError, Facts
+from convatlas.data.near import near_copies, near_problems
 from convatlas.data.problems import Problem, Severity, printable, worst_first
 from convatlas.data.scan import ClassOrder, Dataset, scan
 
@@ -83,6 +84,8 @@ def check(
         progress(len(examined), len(dataset.records))
     return CheckResult(
         dataset=dataset,
-        problems=worst_first((*dataset.problems, *diagnose(dataset, examined))),
+        problems=worst_first(
+            (*dataset.problems, *diagnose(dataset, examined), *near_problems(examined, near_copies(examined)))
+        ),
         examined=tuple(examined),
     )

@@ -35,6 +35,7 @@ from PIL import (
 from convatlas.data.colour import Colour, to_rgb
 from convatlas.data.facts import DecodeError, Facts
 from convatlas.data.headers import DAMAGED, Header, corrupt, read_header, truncated
+from convatlas.data.likeness import thumbnail
 from convatlas.data.problems import printable
 from convatlas.data.sniff import EXTENSIONS, OTHER_PICTURES, PREFIX_BYTES, sniff
 
@@ -96,7 +97,7 @@ def decode(
     except DecodeError as error:
         raise error.named(printable(name)) from None
     grey, dominant = _sample(image)
-    return image, replace(facts, grey=grey, dominant=dominant)
+    return image, replace(facts, grey=grey, dominant=dominant, thumb=thumbnail(image))
 
 
 def decode_part(
@@ -169,7 +170,7 @@ def _whole(width: int, height: int) -> int:
 def _decode(
     data: bytes, background: Colour, max_pixels: int, divisor: Callable[[int, int], int] = _whole
 ) -> tuple[Image.Image, Facts]:
-    """The facts lack what `_sample` finds. A JPEG's upright size goes to `divisor`, which says by how much to shrink it."""
+    """The facts lack what `decode` adds. A JPEG's upright size goes to `divisor`, which says by how much to shrink it."""
     if not data:
         raise DecodeError("empty", "it has 0 bytes", "Fetch the file again, or remove it.")
     format_ = sniff(data[:PREFIX_BYTES])

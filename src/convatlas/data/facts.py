@@ -29,15 +29,20 @@ class Facts:
     grey: bool = False  # red = green = blue wherever it was sampled
     dominant: float = 0.0  # share of the pixels within one 1/32 step of the most frequent colour, 0 to 1
     peak: float = 1.0  # the brightest sample of an image of over 8 bits, as a share of the declared range
+    thumb: str = ""  # what it looks like from afar, see `likeness`
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
+    def names(cls) -> list[str]:
+        """What is known of an image: part of the key under which facts are kept, so that those of an earlier version are not."""
+        return [field.name for field in fields(cls)]
+
+    @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Facts:
         """The inverse of `to_json`. Raises `TypeError` where fields are missing."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
+        return cls(**{name: value for name, value in values.items() if name in cls.names()})
 
 
 class DecodeError(ConvAtlasError):

@@ -7,17 +7,17 @@ So images are first joined into units, and units are dealt to folds, the scarces
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-def units(*keys: Sequence[Hashable | None]) -> NDArray[np.int64]:
+def units(*keys: Sequence[Hashable | None], links: Iterable[tuple[int, int]] = ()) -> NDArray[np.int64]:
     """Join items that share a value in any of the key sequences; int64 (n,), equal where items belong together.
 
     `units(groups, hashes)` keeps together what shares a group *or* has the same bytes, and whatever hangs on either.
-    None joins nothing.
+    None joins nothing. `links` are pairs of positions to be joined as well.
     """
     number = len(keys[0]) if keys else 0
     parent = list(range(number))
@@ -35,6 +35,8 @@ def units(*keys: Sequence[Hashable | None]) -> NDArray[np.int64]:
         for item, value in enumerate(values):
             if value is not None:
                 parent[root(item)] = root(first.setdefault(value, item))
+    for one, other in links:
+        parent[root(one)] = root(other)
     return np.unique([root(item) for item in range(number)], return_inverse=True)[1].astype(np.int64)
 
 

@@ -16,6 +16,7 @@ from convatlas.bundle.confidence import Confidence
 from convatlas.data import folds
 from convatlas.jobs.images import Progress, resolve_device
 from convatlas.jobs.material import Material, Side
+from convatlas.metrics import repeated_interval
 from convatlas.transfer.confidence import fit_confidence
 from convatlas.transfer.plans import Plan
 from convatlas.transfer.probe import (
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from convatlas.transfer.workshop import Trained
 
 _OUTER_FOLDS = 5
+# How often outer folds are dealt where there are fewer images than that: it takes least time there, and is worth most.
+_DEALS = ((500, 5), (1000, 3), (2000, 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,18 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Deals:
+    """The accuracies of outer folds that were dealt several times."""
+
+    accuracies: tuple[float, ...]  # of each deal
+    interval: tuple[float, float]  # 95 %, of their mean
+
+    @property
+    def accuracy(self) -> float:
+        return float(np.mean(self.accuracies))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Decided:
     """What was chosen, and what it says of the images that judge it."""
 
@@ -60,7 +75,8 @@ class Decided:
     rungs: dict[str, tuple[np.ndarray, ...]]  # of the training images
     by_rung: dict[str, np.ndarray]  # (test, K) probabilities by each rung's probe; empty without a test part
     adapted: Adapted | None  # the search for a plan that trains, where there was one
-    outer: OuterFolds | None  # where a probe was judged by them
+    outer: OuterFolds | None  # where a probe was judged by them; of several deals the one nearest to their mean
+    deals: Deals | None  # all of them
     judged: Side
     probabilities: np.ndarray  # (judged, K), calibrated
     confidence: Confidence | None  # what the training images say of the probe; None of a network that was trained
@@ -100,7 +116,7 @@ def decide(found: Material, wanted: Wanted, *, progress: Progress) -> Decided:
     adapted = adapted_by(found, wanted, rungs, selection.name, told, progress) if wanted.trains else None
     adapt_seconds = time.perf_counter() - adapting if adapted else None
 
-    outer = None
+    outer, deals = None, None
     if adapted and adapted.trained and len(test):
         judged, probabilities = test, adapted.test
     elif adapted and adapted.trained:
@@ -108,11 +124,7 @@ def decide(found: Material, wanted: Wanted, *, progress: Progress) -> Decided:
     elif len(test):
         judged, probabilities = test, by_rung[selection.name]
     else:
-        deal = folds(train.labels, found.together, k=_OUTER_FOLDS, seed=wanted.seed + 1)
-        outer = outer_folds_predictions(
-            rungs, train.labels, classes, deal, class_weights=wanted.class_weights, folds=found.held_out
-        )
-        kept = np.flatnonzero(np.isfinite(outer.probabilities).all(axis=1))
+        outer, deals, kept = _outer(found, wanted, rungs)
         judged, probabilities = train.subset(kept), outer.probabilities[kept]
     confidence, typicality = None, None
     if not (adapted and adapted.trained):
@@ -128,6 +140,7 @@ def decide(found: Material, wanted: Wanted, *, progress: Progress) -> Decided:
         by_rung=by_rung,
         adapted=adapted,
         outer=outer,
+        deals=deals,
         judged=judged,
         probabilities=probabilities,
         confidence=confidence,
@@ -136,6 +149,28 @@ def decide(found: Material, wanted: Wanted, *, progress: Progress) -> Decided:
         solve_seconds=time.perf_counter() - started - (adapt_seconds or 0.0),
         adapt_seconds=adapt_seconds,
     )
+
+
+def _outer(
+    found: Material, wanted: Wanted, rungs: dict[str, tuple[np.ndarray, ...]]
+) -> tuple[OuterFolds, Deals, np.ndarray]:
+    """A typical deal of outer folds, what all deals give, and the images that each of them held out."""
+    labels, made, dealt = found.train.labels, list[OuterFolds](), list[np.ndarray]()
+    for i in range(next((deals for below, deals in _DEALS if len(labels) < below), 1)):
+        dealt.append(folds(labels, found.together, k=_OUTER_FOLDS, seed=wanted.seed + 1 + 1000 * i))
+        made.append(
+            outer_folds_predictions(
+                rungs, labels, len(found.classes), dealt[-1], class_weights=wanted.class_weights, folds=found.held_out
+            )
+        )
+    kept = np.flatnonzero(np.isfinite([one.probabilities for one in made]).all(axis=(0, 2)))
+    right = np.array([one.probabilities[kept].argmax(axis=1) == labels[kept] for one in made])
+    accuracies = right.mean(axis=1)
+    deals = Deals(
+        accuracies=tuple(map(float, accuracies)),
+        interval=repeated_interval(right, np.array(dealt)[:, kept], found.together[kept]),
+    )
+    return made[int(np.abs(accuracies - accuracies.mean()).argmin())], deals, kept
 
 
 def adapted_by(

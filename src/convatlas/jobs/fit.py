@@ -18,13 +18,14 @@ from convatlas.data import Dataset, scan
 from convatlas.data.framing import FitMode
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.decide import Decided, Wanted, decide
+from convatlas.jobs.doubts import label_records
 from convatlas.jobs.evidence import evidence
 from convatlas.jobs.fit_json import fit_json
 from convatlas.jobs.gallery import explain_rows, right_answers
 from convatlas.jobs.images import Progress, resolve_device, silent
 from convatlas.jobs.material import Material, default_out, framed, gather, refuse_among_images, refuse_blockers
 from convatlas.jobs.result import FitResult
-from convatlas.jobs.scores import mistakes, write_thumbnails
+from convatlas.jobs.scores import MOST_MISTAKES, mistakes, write_thumbnails
 from convatlas.jobs.which_network import Backbones, entrants, which_network
 from convatlas.transfer.plans import AUTO, parse_budget, parse_plan
 from convatlas.weights.source import WeightsSource, find_weights
@@ -199,6 +200,10 @@ def _save(folder: Path, found: Material, decided: Decided, result: dict[str, Any
         probe_model.save_probe(folder, found.source, selection, classes, result, remember, decided.confidence)
     classifier = load(folder)
     if report:
+        for part, most in (("train", MOST_MISTAKES), ("test", MOST_MISTAKES // 2)):
+            rows = result["label_suspects"][part]
+            pictured = list(zip(label_records(found, rows[:most]), rows[:most], strict=True))
+            rows[:most] = write_thumbnails(dataset, pictured, folder, f"label-{part}")
         shown = list(zip([record for record, _ in wrong], result["mistakes"], strict=True))
         result["mistakes"] = explain_rows(folder, classifier, dataset, shown, "mistake")
         right = right_answers(dataset, judged.records, decided.probabilities, judged.labels, classes)

@@ -15,7 +15,9 @@ import numpy as np
 import convatlas
 from convatlas.jobs.advice import advice_json, training_json
 from convatlas.jobs.decide import Decided
+from convatlas.jobs.doubts import labels_json, shift_alarm, shift_json
 from convatlas.jobs.images import fingerprint
+from convatlas.jobs.leaks import leak_in_words, leak_json
 from convatlas.jobs.material import Material, Side
 from convatlas.jobs.outcomes import outcomes_json
 from convatlas.jobs.promises import confidence_json
@@ -34,6 +36,7 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
     dataset, source, train, test = found.dataset, found.source, found.train, found.test
     selection, adapted, trained = decided.selection, decided.adapted, decided.trained
     classes, counts = found.classes.names, np.bincount(train.labels, minlength=len(found.classes)).tolist()
+    leak = leak_json(found, decided) if len(test) else None
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "version": convatlas.__version__,
@@ -52,9 +55,13 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
         "temperature": 1 / decided.scale,
         "outcomes": outcomes_json(decided.judged.sha256s, decided.right),
         "confidence": _confidence(found, decided),
-        "protocol": protocol_in_words(decided.judged.records, selection, decided.outer, adapted),
+        "protocol": protocol_in_words(decided.judged.records, selection, decided.outer, adapted, decided.deals),
         "headline": "test" if len(test) else "outer folds",
-        "accuracy_without_duplicates": _without_duplicates(found, decided) if len(test) else None,
+        "deals": list(decided.deals.accuracies) if decided.deals else None,
+        "accuracy_without_duplicates": leak["without"] if leak else None,
+        "leak": leak,
+        "shift": shift_json(found, decided) if len(test) else None,
+        "label_suspects": labels_json(found, decided),
         "backbone": source.name,
         "weights": {"source": source.tag, "sha256": source.sha256(), "note": " ".join(source.notes)},
         "plan": str(adapted.advice.chosen) if adapted and trained else f"probe:{selection.name}",
@@ -76,6 +83,9 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
         "report": str(target / "report.html") if report else None,
         "environment": _environment(device),
     }
+    if decided.deals:
+        result |= {"accuracy": decided.deals.accuracy, "accuracy_interval": list(decided.deals.interval)}
+    result["alarms"] = [*leak_in_words(result), *shift_alarm(result["shift"])]
     return result | answer_in_words(result, classes)
 
 
@@ -110,15 +120,6 @@ def _pass_counts(found: Material) -> dict[str, int]:
         "forwarded": extraction.forwarded,
         "from_cache": there - extraction.forwarded,
     }
-
-
-def _without_duplicates(found: Material, decided: Decided) -> dict[str, Any] | None:
-    """The accuracy on the test images that are not also training images, if some are."""
-    seen = set(found.train.sha256s)
-    new = np.array([sha256 not in seen for sha256 in decided.judged.sha256s])
-    if new.all() or not new.any():
-        return None
-    return accuracy_with_interval(decided.right[new])
 
 
 def _stage_rows(

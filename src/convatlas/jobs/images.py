@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from convatlas.cache import Store
 from convatlas.data import DECODER, Dataset, DecodeError, Examined, Facts, Record, examine
 from convatlas.errors import ConvAtlasError
@@ -38,7 +40,7 @@ class KnownFacts:
     """What earlier passes found out about files, by the hash of their bytes: nothing is decoded twice to be checked."""
 
     def __init__(self) -> None:
-        self._store = Store("facts", {"decoder": DECODER})
+        self._store = Store("facts", {"decoder": DECODER, "facts": Facts.names()})
         self._new: dict[str, bytes] = {}
         self._old: dict[str, Facts] = {}  # what the store had
 
@@ -93,6 +95,10 @@ class Pass:
     @property
     def examined(self) -> list[Examined]:
         return self.extraction.examined
+
+    def last_stage(self, sha256s: list[str]) -> np.ndarray:
+        """(n, maps), the means of the last maps of these images."""
+        return list(self.store.means(sha256s).values())[-1]
 
 
 def extract_features(

@@ -14,11 +14,14 @@ from convatlas.data import (
     Dataset,
     Examined,
     Framing,
+    NearPair,
     Problem,
     Record,
     choose,
     diagnose,
     left_out,
+    near_copies,
+    near_problems,
     units,
     worst_first,
 )
@@ -55,7 +58,10 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """The images of a fit, after the one pass."""
+    """The images of a fit, after the one pass.
+
+    Near copies in training are looked for among training images alone, so that no choice depends on the test part.
+    """
 
     dataset: Dataset
     source: WeightsSource  # with the preprocessing that these images get
@@ -65,11 +71,15 @@ class Material:
     classes: ClassMap
     train: Side
     test: Side  # empty where the data have no such part
+    near: tuple[NearPair, ...]  # near copies among all images
+    near_in_train: tuple[NearPair, ...]
 
     @cached_property
     def together(self) -> np.ndarray:
-        """(train,) ids of the units that are held out together: copies of an image, or a group."""
-        return units([record.group for record in self.train.records], self.train.sha256s)
+        """(train,) ids of the units that are held out together: copies of an image, near ones too, or a group."""
+        place = {sha256: i for i, sha256 in enumerate(self.train.sha256s)}
+        links = [(place[one], place[other]) for one, other in (pair.sha256s for pair in self.near_in_train)]
+        return units([record.group for record in self.train.records], self.train.sha256s, links=links)
 
     @cached_property
     def held_out(self) -> np.ndarray | None:
@@ -102,16 +112,26 @@ def gather(
             f"{dataset.root}: no training image could be used.",
             remedy="`convatlas check` names each file and the reason.",
         )
+    near, near_in_train = (near_copies(items, passed.last_stage) for items in (passed.examined, _those(passed, train)))
+    problems = [*dataset.problems, *diagnose(dataset, passed.examined), *near_problems(passed.examined, near)]
     return Material(
         dataset=dataset,
         source=source,
         framing=framing,
         passed=passed,
-        problems=worst_first([*dataset.problems, *diagnose(dataset, passed.examined)]),
+        problems=worst_first(problems),
         classes=classes,
         train=train,
         test=test,
+        near=near,
+        near_in_train=near_in_train,
     )
+
+
+def _those(passed: Pass, side: Side) -> list[Examined]:
+    """What the pass found out about the images of one side."""
+    paths = {record.path for record in side.records}
+    return [item for item in passed.examined if item.record.path in paths]
 
 
 def framed(dataset: Dataset, source: WeightsSource, mode: FitMode) -> tuple[WeightsSource, Framing]:

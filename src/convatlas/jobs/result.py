@@ -13,6 +13,7 @@ from convatlas.transfer.probe import OuterFolds, Selection
 
 if TYPE_CHECKING:
     from convatlas.jobs.adapt import Adapted
+    from convatlas.jobs.decide import Deals
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,16 @@ class FitResult(Judged):
             f"<tr><td>{escape(stage['name'])}{' ✓' if stage['chosen'] else ''}</td><td>{percent(stage['cv_accuracy'])}</td></tr>"
             for stage in self.json["stages"]
         )
-        return f"<p>{escape(self.json['answer'])}</p><table><tr><th>stage</th><th>cross-validated accuracy</th></tr>{rows}</table>"
+        alarms = "".join(f"<p><strong>{escape(alarm)}</strong></p>" for alarm in self.json["alarms"])
+        return f"{alarms}<p>{escape(self.json['answer'])}</p><table><tr><th>stage</th><th>cross-validated accuracy</th></tr>{rows}</table>"
 
 
 def protocol_in_words(
-    judged: Sequence[Record], selection: Selection, outer: OuterFolds | None, adapted: Adapted | None = None
+    judged: Sequence[Record],
+    selection: Selection,
+    outer: OuterFolds | None,
+    adapted: Adapted | None,
+    deals: Deals | None,
 ) -> str:
     """On what the headline was measured, and on what the choices rest."""
     count = len(judged)
@@ -85,9 +91,11 @@ def protocol_in_words(
         flatters = "; the plan was chosen by these too, so it flatters a little" if searched else ""
         return f"folds of {count} images, each judged by a network trained on the others, duplicates and groups on one side{flatters}"
     if outer is not None:
+        several = f", dealt {len(deals.accuracies)} times and averaged" if deals and len(deals.accuracies) > 1 else ""
+        tables = "; the tables are of the deal nearest to the mean" if several else ""
         return (
-            f"{len(outer.chosen)} outer folds of {count} images, stratified, duplicates and groups on one side; in each the stage and the "
-            "strength are chosen anew on the others"
+            f"{len(outer.chosen)} outer folds of {count} images, stratified, copies and groups on one side{several}; in each the stage and "
+            f"the strength are chosen anew on the others{tables}"
         )
     split = judged[0].split
     return (
@@ -114,18 +122,14 @@ def answer_in_words(result: dict[str, Any], classes: Sequence[str]) -> dict[str,
     low, high = (percent(bound) for bound in result["accuracy_interval"])
     names = ", ".join(classes[:6]) + (f" and {len(classes) - 6} more" if len(classes) > 6 else "")
     counts = [row["test"] for row in result["classes"]]
-    seen = "it never saw" if result["headline"] == "test" else "held out in turn"
+    leaks = result["leak"] and result["leak"]["images"]
+    seen = "held out in turn" if result["headline"] != "test" else "of the test part" if leaks else "it never saw"
     parts = [
         f"{result['classifier']} names the right class for {percent(result['accuracy'])} of "
         f"{sum(counts):,} images {seen} (95 % interval {low} to {high}; always answering the commonest class would give "
         f"{percent(max(counts) / sum(counts))}).",
         result["choice"][0].upper() + result["choice"][1:],
     ]
-    if without := result["accuracy_without_duplicates"]:
-        parts.append(
-            f"Some test images are also training images; without them it is {percent(without['accuracy'])} of {without['images']:,}, "
-            "which is the figure to trust."
-        )
     errors = sum(problem["severity"] == "error" for problem in result["problems"])
     if errors:
         parts.append(f"The check found {errors} {'error' if errors == 1 else 'errors'} in the data, listed below.")

@@ -100,15 +100,15 @@ def mistakes(
 
 
 def write_thumbnails(
-    dataset: Dataset, found: list[tuple[Record, dict[str, Any]]], folder: Path
+    dataset: Dataset, found: Sequence[tuple[Record, dict[str, Any]]], folder: Path, kind: str = "mistake"
 ) -> list[dict[str, Any]]:
-    """Small JPEG copies of the mistaken images in folder/assets, named in their rows; the originals are only read."""
+    """Small JPEG copies of the images in folder/assets, KIND-000.jpg and so on, named in their rows; the originals are only read."""
     (folder / "assets").mkdir(exist_ok=True)
     rows: list[dict[str, Any]] = []
     for i, (record, row) in enumerate(found):
         image, _ = decode(dataset.read(record), name=row["path"])
         small = thumbnail(image, _THUMBNAIL)
-        rows.append({**row, "thumbnail": written(folder, f"mistake-{i:03d}.jpg", small)})
+        rows.append({**row, "thumbnail": written(folder, f"{kind}-{i:03d}.jpg", small)})
     return rows
 
 

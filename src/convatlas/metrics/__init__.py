@@ -20,22 +20,31 @@ from convatlas.metrics.confusion import (
     per_class,
 )
 from convatlas.metrics.intervals import wilson
+from convatlas.metrics.label_errors import Suspect, label_suspects
 from convatlas.metrics.over_seeds import over_seeds
 from convatlas.metrics.paired import paired_interval
 from convatlas.metrics.ranks import kendall
+from convatlas.metrics.repeated import repeated_interval
+from convatlas.metrics.shift import Gap, class_gaps, difference_interval, gap, without_choice
 
 __all__ = [
     "Bin",
     "ClassRow",
+    "Gap",
+    "Suspect",
     "accuracy",
     "balanced_accuracy",
     "balanced_accuracy_interval",
+    "class_gaps",
     "conformal_threshold",
     "confusion_matrix",
+    "difference_interval",
     "expected_calibration_error",
     "fewest",
     "fit_temperature",
+    "gap",
     "kendall",
+    "label_suspects",
     "log_loss",
     "over_seeds",
     "own_scores",
@@ -44,7 +53,9 @@ __all__ = [
     "per_class",
     "prediction_sets",
     "reliability",
+    "repeated_interval",
     "set_scores",
     "softmax",
     "wilson",
+    "without_choice",
 ]

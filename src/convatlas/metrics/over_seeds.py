@@ -30,12 +30,12 @@ def over_seeds(values: ArrayLike, confidence: float = 0.95) -> tuple[float, floa
         raise ValueError("expected finite numbers, one a seed, and at least one")
     if len(given) == 1:
         return -math.inf, math.inf
-    half = _quantile(confidence, len(given) - 1) * given.std(ddof=1) / math.sqrt(len(given))
+    half = student(confidence, len(given) - 1) * given.std(ddof=1) / math.sqrt(len(given))
     return float(given.mean() - half), float(given.mean() + half)
 
 
-def _quantile(share: float, freedom: int) -> float:
-    """The t within which, to both sides of 0, lies this share."""
+def student(share: float, freedom: int) -> float:
+    """The t within which, to both sides of 0, lies this share of Student's distribution."""
     low, high = 0.0, 1.0
     while _within(high, freedom) < share:
         high *= 2

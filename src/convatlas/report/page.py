@@ -24,6 +24,7 @@ MOST_PATHS = 100  # of one problem; fit.json holds the others
 
 SECTIONS = (
     ("accuracy", "Accuracy"),
+    ("doubts", "Doubts"),
     ("stages", "Stages"),
     ("networks", "Networks"),
     ("evidence", "Data"),
@@ -38,7 +39,8 @@ SECTIONS = (
     ("reproduce", "Reproduce"),
 )
 
-_OPTIONAL = ("networks", "evidence", "confidence")  # sections that there are only where the result has such an entry
+# sections that there are only where the result has such an entry
+_OPTIONAL = {name: name for name in ("networks", "evidence", "confidence")} | {"doubts": "label_suspects"}
 
 _SEVERITIES = (("error", "Errors"), ("warning", "Warnings"), ("note", "Notes"))
 
@@ -99,7 +101,7 @@ def page(result: Result, folder: Path) -> str:
         thin=words.THIN,
         name=_last_part(result["data"]["path"]),
         created=result["created"].replace("T", " ").replace("Z", " UTC"),
-        contents=[each for each in SECTIONS if each[0] not in _OPTIONAL or result.get(each[0])],
+        contents=[each for each in SECTIONS if each[0] not in _OPTIONAL or result.get(_OPTIONAL[each[0]])],
         figures=_figures(result),
         tested=any(words.known(stage.get("test_accuracy")) for stage in result["stages"]),
         pairs=pairs,
@@ -108,6 +110,7 @@ def page(result: Result, folder: Path) -> str:
         by_recall=sorted(result["classes"], key=lambda row: row["recall"] if words.known(row["recall"]) else 2),
         mistakes=[_pictured(row, folder) for row in result["mistakes"]],
         right=[_pictured(row, folder) for row in result.get("right", ())],
+        suspects={part: [_pictured(row, folder) for row in _suspects(result, part)] for part in ("train", "test")},
         shapes=result.get("shapes"),
         problems=_by_severity(result["problems"]),
         most_paths=MOST_PATHS,
@@ -182,6 +185,12 @@ def _pictured(row: dict[str, Any], folder: Path) -> dict[str, Any]:
     pictures = {"picture": row.get("thumbnail"), "map_picture": row.get("map"), "near_picture": near.get("thumbnail")}
     found = {name: picture(folder, file) for name, file in pictures.items()}
     return {"map_method": None, "nearest": None, **row, **found}
+
+
+def _suspects(result: Result, part: str) -> list[dict[str, Any]]:
+    """Of the images whose labels are suspected, those with pictures."""
+    rows = result.get("label_suspects", {}).get(part, ())
+    return [row for row in rows if row["thumbnail"]]
 
 
 def _excerpt(result: Result) -> dict[str, int] | None:

@@ -1,0 +1,92 @@
+"""Whether a test part is harder than cross-validation foretold, and which classes carry the difference.
+
+Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine 17, 1998, method 10: each
+proportion's Wilson limits, combined. The cross-validated side was also used to choose, which flatters it; Tsamardinos, Greasidou and
+Borboudakis, "Bootstrapping the out-of-sample predictions for efficient and accurate cross-validation", Machine Learning 107, 2018, say by
+how much, without any training: choose again on resampled images, and judge the choice by the images that the resample lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convatlas.metrics.intervals import wilson
+
+RESAMPLES = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """An accuracy foretold, the one found on other images, and what lies between."""
+
+    foretold: float
+    found: float
+    difference: float  # found − foretold; NaN where one of them is of no image
+    interval: tuple[float, float]
+    images: tuple[int, int]  # behind the two
+
+    @property
+    def shown(self) -> bool:
+        """Whether the images show that there is a difference."""
+        return self.interval[0] > 0 or self.interval[1] < 0
+
+
+def difference_interval(
+    first: tuple[float, float], second: tuple[float, float], confidence: float = 0.95
+) -> tuple[float, float]:
+    """An interval of the first proportion less the second, each given as (right, images), of different images.
+
+    Raises `ValueError` as `wilson` does; where one side has no image, anything from −1 to 1 may be.
+    """
+    if not first[1] or not second[1]:
+        return -1.0, 1.0
+    p, q = first[0] / first[1], second[0] / second[1]
+    (low, high), (less, more) = wilson(*first, confidence), wilson(*second, confidence)
+    return p - q - float(np.hypot(p - low, more - q)), p - q + float(np.hypot(high - p, q - less))
+
+
+def gap(foretold: ArrayLike, found: ArrayLike, confidence: float = 0.95) -> Gap:
+    """Of one value from 0 to 1 an image: right or wrong there, or the share of choices with which it is right."""
+    before, after = (np.asarray(side, dtype=np.float64) for side in (foretold, found))
+    sums = (float(after.sum()), float(len(after))), (float(before.sum()), float(len(before)))
+    means = [total / images if images else float("nan") for total, images in sums]
+    return Gap(
+        foretold=means[1],
+        found=means[0],
+        difference=means[0] - means[1],
+        interval=difference_interval(*sums, confidence),
+        images=(len(before), len(after)),
+    )
+
+
+def class_gaps(
+    foretold: ArrayLike, labels: ArrayLike, found: ArrayLike, found_labels: ArrayLike, num_classes: int
+) -> list[Gap]:
+    """A gap for each class, with intervals that all hold together in 95 % of cases (Bonferroni's)."""
+    before, after = np.asarray(foretold, dtype=np.float64), np.asarray(found, dtype=np.float64)
+    own, other = np.asarray(labels), np.asarray(found_labels)
+    return [gap(before[own == k], after[other == k], 1 - 0.05 / num_classes) for k in range(num_classes)]
+
+
+def without_choice(
+    losses: Sequence[ArrayLike], right: Sequence[ArrayLike], resamples: int = RESAMPLES, seed: int = 0
+) -> NDArray[np.float64]:
+    """(n,) how often each image is right when it had no part in choosing among candidates; the mean is an accuracy that is not flattered.
+
+    Args:
+        losses: one (n,) for each candidate, held out; the candidate of least mean loss is chosen.
+        right: as many, 1 where the candidate is right on the image.
+        resamples: of images, with replacement.
+    """
+    lost, hit = np.array(losses, dtype=np.float64), np.array(right, dtype=np.float64)
+    count = lost.shape[1]
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
+    chosen = (lost @ drawn.T).argmin(axis=0)
+    out = drawn == 0
+    judged = out.sum(axis=0)
+    total = (hit[chosen] * out).sum(axis=0)
+    return np.where(judged > 0, total / np.maximum(judged, 1), hit[(lost.sum(axis=1)).argmin()])
