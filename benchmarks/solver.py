@@ -59,7 +59,7 @@ def main() -> None:
     def theirs() -> Side:
         started = time.perf_counter()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the section says how many steps it gets
             model = make_pipeline(
                 StandardScaler(),
                 LogisticRegressionCV(

@@ -171,6 +171,21 @@ def test_what_is_no_list_of_cases_is_refused(text: str, cases: Path) -> None:
     assert caught.value.remedy
 
 
+def test_two_sets_of_one_name_are_refused_since_results_are_kept_by_it(cases: Path) -> None:
+    write_photos(cases.parent / "elsewhere/plain", 0, 9)
+    sets = [{"data": data, "similar": True, "images": [3], "test": 4} for data in ("plain", "elsewhere/plain")]
+    listed(cases, cases.parent / "tiny.safetensors", *sets)
+    with pytest.raises(ConvAtlasError, match="two sets are called plain"):
+        read_list(cases)
+
+
+def test_damaged_results_are_named(cases: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/cells.json").write_text("{half")
+    with pytest.raises(ConvAtlasError, match=r"cells\.json cannot be read"):
+        convatlas.study("quadrants", cases, out=tmp_path / "out")
+
+
 @pytest.mark.parametrize("option", [{"epochs": 3}, {"images": 10}, {"full": True}, {"runs": "runs"}])
 def test_lengths_are_the_lists_own(option: dict[str, Any], cases: Path) -> None:
     with pytest.raises(ConvAtlasError, match="the study quadrants takes no --"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,7 @@ def quadrants(
     Raises `ConvAtlasError` for a list that cannot be read, a set that is too small, and with `partial` where nothing was measured.
     """
     source, sets = read_list(Path(list_).expanduser())
-    kept = _Kept(folder / CELLS, source)
+    kept = _Kept(folder / CELLS, source, sets)
     if not partial:
         for split in range(splits):
             for each in sets:
@@ -97,6 +97,9 @@ def read_list(path: Path) -> tuple[WeightsSource, list[CaseSet]]:
         ]
         if len(sets) < len(rows) or not sets or any(min(each.images, default=0) < 2 for each in sets):
             raise ValueError(f"each set has {', '.join(sorted(_KEYS))}, and at least 2 images a class")
+        names = [each.path.stem for each in sets]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two sets are called {max(names, key=names.count)}, and results are kept by name")
         weights = found["weights"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConvAtlasError(
@@ -141,16 +144,20 @@ def drawn(dataset: Dataset, each: CaseSet, split: int) -> tuple[list[Record], li
 class _Kept:
     """What was measured, in a file that is whole at every moment."""
 
-    def __init__(self, file: Path, source: WeightsSource) -> None:
+    def __init__(self, file: Path, source: WeightsSource, sets: Sequence[CaseSet]) -> None:
         self._file, self._weights = file, source.sha256()
+        self._test = {each.path.stem: each.test for each in sets}
         try:
             self._cells: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             self._cells = {}
+        except ValueError as error:
+            raise ConvAtlasError(f"{file} cannot be read ({error}).", remedy="Move it away to measure anew.") from error
 
     def cell(self, case: Case, split: int) -> dict[str, Any]:
         """What is known of a case's split, to be added to."""
-        key = hashlib.sha256(json.dumps([self._weights, asdict(case), split]).encode()).hexdigest()[:16]
+        decides = json.dumps([self._weights, asdict(case), self._test[case.name], split])
+        key = hashlib.sha256(decides.encode()).hexdigest()[:16]
         return self._cells.setdefault(key, {"case": asdict(case), "split": split, "plans": {}})
 
     def outcome(self, case: Case, split: int) -> Outcome | None:
