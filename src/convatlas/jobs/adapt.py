@@ -104,6 +104,7 @@ def adapt(
         balance="weights" if class_weights else "none",
         device=device,
         seed=seed,
+        keep=True,
         progress=progress,
         say=say,
     )
@@ -120,7 +121,7 @@ def adapt(
         advice = trials.advice(
             *(best, rungs[best], trials.foretold(tried)),
             memory=_memory(source, tried, num_classes),
-            budget=None if budget is None else budget - (time.perf_counter() - began),
+            budget=None if budget is None else budget - (shop.clock() - began),
             closing=max(0, len(asked) - 1),
             class_weights=class_weights,
         )

@@ -185,6 +185,11 @@ def adapted_by(
     from convatlas.jobs.adapt import adapt  # and with it torch
 
     train, test = found.train, found.test
+
+    def say(message: str) -> None:
+        if message not in told:  # of the control too
+            told.append(message)
+
     return adapt(
         found.dataset,
         [*train.records, *test.records],
@@ -204,5 +209,5 @@ def adapted_by(
         device=resolve_device(wanted.device),
         seed=wanted.seed,
         progress=progress,
-        say=told.append,
+        say=say,
     )

@@ -8,8 +8,8 @@ learn more slowly (Howard, Ruder. Universal Language Model Fine-tuning for Text 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from convatlas.train.images import Images
 from convatlas.train.learner import Epoch
 from convatlas.train.loop import answers, train
 from convatlas.train.processes import Alone
+from convatlas.train.run import Run
 from convatlas.transfer.frozen import Audit, Norms, Tuned, parted
 from convatlas.transfer.maps import Maps, cached_maps
 from convatlas.transfer.plans import ALL, Plan
@@ -141,9 +142,16 @@ class Finetune:
             return images
 
     def train(
-        self, images: Images, *, progress: Callable[[int, int], None] = lambda step, steps: None
+        self,
+        images: Images,
+        *,
+        run: Run | None = None,
+        progress: Callable[[int, int], None] = lambda step, steps: None,
     ) -> tuple[Epoch, ...]:
-        """Trains on `images` or, as `shown` gives them, on their maps; the history. The frozen part is audited after every epoch."""
+        """Trains on `images` or, as `shown` gives them, on their maps; the history. The frozen part is audited after every epoch.
+
+        With a `run` it goes on where that stopped, and raises `Stopped` when it is asked to stop.
+        """
         config = self.tuning.config
         if images.prepared:  # augmented already, where that was asked for
             config = replace(config, augment=Augment())
@@ -151,11 +159,28 @@ class Finetune:
         def audited(epoch: Epoch) -> None:
             self.audit.check()
 
-        history = train(
-            *(self._taking(images), images, config), together=Alone(self._device), log=audited, progress=progress
-        )
+        with run.listening() if run else nullcontext():
+            history = train(
+                *(self._taking(images), images, config),
+                together=Alone(self._device),
+                run=run,
+                log=audited,
+                progress=progress,
+            )
+        self.audit.check()  # a run that is taken up at its end has no epoch left
         self.model.eval()
         return history
+
+    def trained(self) -> dict[str, torch.Tensor]:
+        """The numbers of the part that trains."""
+        return self._of_maps.trained.state_dict()
+
+    def put(self, trained: Mapping[str, torch.Tensor]) -> None:
+        """Makes the part that trains what it was after a training."""
+        self._of_maps.to(self._device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - as `train`
+        self._of_maps.trained.load_state_dict(trained)
+        self.audit.check()
+        self.model.eval()
 
     def tried(self, images: Images) -> tuple[Images, float]:
         """What training sees of a few images, in memory, and the seconds that the frozen part takes to make it, once."""
