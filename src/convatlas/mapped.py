@@ -26,7 +26,7 @@ _CHECKSUM = 16  # bytes a row
 
 
 class Unmappable(ConvAtlasError):
-    """What cannot be kept in a mapped file, for its kind or for its size."""
+    """What cannot be kept in a mapped file: for its kind, for its size, or since the disk does not take it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ def _build(rows: Rows, make: Callable[[dict[str, Any]], Iterable[NDArray[Any]]])
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        raise ConvAtlasError(
+        raise Unmappable(
             f"{path}: {rows.words} cannot be written ({error}).",
             remedy="Make room, or set CONVATLAS_CACHE to a folder on another disk.",
         ) from error
@@ -152,7 +152,7 @@ def _alone(path: Path) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(path.parent / f".{path.suffix.removeprefix('.')}.lock", wait=True))
         except OSError as error:
-            raise ConvAtlasError(
+            raise Unmappable(
                 f"{path.parent}: the cache cannot be written ({error}).",
                 remedy="Set CONVATLAS_CACHE to a writable folder.",
             ) from error
