@@ -90,7 +90,10 @@ def fit(
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html.")] = True,
     json: Json = False,
 ) -> None:
-    """Make a classifier from images: check, features of every stage, a probe on each, the best chosen, evaluated and saved."""
+    """Make a classifier from images: check, features of every stage, a probe on each, the best chosen, evaluated and saved.
+
+    Stopped by Ctrl-C or killed, the same command goes on where it was, trainings too.
+    """
     from convatlas.jobs.fit import fit as run
 
     with progress_bars() as progress:

@@ -71,7 +71,8 @@ def fit(
     well, and judged on the same images: what the pretrained weights bought. `resize_mode` is how images that are not square become so:
     crop, pad, squash, or auto, the weights' own unless images are very long. `seed` deals images to folds. With several `processes`, on
     each of `nodes` machines, all compute features, each image's once; every one runs the script that called this, and all but the first end
-    here. Raises `ConvAtlasError` where the data or the weights cannot be used, or the plan is none.
+    here. Called again after it was interrupted it goes on: features and trainings are kept in the cache. Raises `ConvAtlasError` where the
+    data or the weights cannot be used, or the plan is none; `Stopped` after Ctrl-C or SIGTERM in a training, when that was saved.
     """
     clock = _Clock()
     _refuse_contradictions(backbone, backbones, plan, budget, augment, control, several=(processes, nodes) != (1, 1))
