@@ -30,6 +30,11 @@ class Norms(enum.StrEnum):
     train = "train"
 
 
+class Maps(enum.StrEnum):
+    float32 = "float32"
+    float16 = "float16"
+
+
 def fit(
     data: Annotated[
         Path, typer.Argument(help="A folder (train/class/*, test/class/* or class/*), a zip or tar of one, or a CSV.")
@@ -73,6 +78,9 @@ def fit(
     augment: Annotated[
         int, typer.Option("--augment", metavar="N", min=0, help="Tune on N random crops and mirrorings of each image.")
     ] = 0,
+    maps: Annotated[
+        Maps, typer.Option("--maps", help="How maps of a frozen part are cached: float16 takes half the space.")
+    ] = Maps.float32,
     control: Annotated[
         bool, typer.Option("--control", help="Also train the network from scratch, to see what transfer bought.")
     ] = False,
@@ -108,6 +116,7 @@ def fit(
             budget=budget,
             bn=bn.value,
             augment=augment,
+            maps=maps.value,
             control=control,
             resize_mode=resize_mode.value,
             device=device.value,

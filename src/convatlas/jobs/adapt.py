@@ -24,6 +24,7 @@ from convatlas.jobs.pixels import prepared
 from convatlas.metrics import softmax
 from convatlas.transfer.advise import Advice, follow
 from convatlas.transfer.frozen import Norms
+from convatlas.transfer.maps import Precision
 from convatlas.transfer.plans import ALL, Plan, plans_for
 from convatlas.transfer.probe import Features
 from convatlas.transfer.trials import Trials
@@ -67,6 +68,7 @@ def adapt(
     class_weights: Literal["balanced"] | None = None,
     norms: Norms = "frozen",
     augment: int = 0,
+    maps: Precision = "float32",
     device: str = "cpu",
     seed: int = 0,
     progress: Progress = silent,
@@ -84,6 +86,7 @@ def adapt(
         class_weights: whether classes count alike, as for the probe.
         norms: what batch norms do in the part that trains.
         augment: how many random views of an image a tuning sees; 0 for the image as it is.
+        maps: how what a frozen part makes of images is kept.
         say: is told what somebody should know.
     """
     began = time.perf_counter()
@@ -101,6 +104,7 @@ def adapt(
         num_classes,
         norms=norms,
         augment=augment,
+        maps=maps,
         balance="weights" if class_weights else "none",
         device=device,
         seed=seed,

@@ -26,7 +26,7 @@ from convatlas.train.loop import answers, train
 from convatlas.train.processes import Alone
 from convatlas.train.run import Run
 from convatlas.transfer.frozen import Audit, Norms, Tuned, parted
-from convatlas.transfer.maps import Maps, cached_maps
+from convatlas.transfer.maps import Maps, Precision, TooLarge, cached_maps
 from convatlas.transfer.plans import ALL, Plan
 from convatlas.transfer.probe import Probe
 from convatlas.zoo import ConvNet, feature
@@ -47,6 +47,7 @@ class Tuning:
     config: TrainConfig
     norms: Norms = "frozen"
     views: int = 1  # ways in which an image is shown; 1 is as it is in use
+    maps: Precision = "float32"  # in which maps that are trained on are kept; those that judge are exact
 
     @property
     def cut(self) -> str | None:
@@ -123,23 +124,36 @@ class Finetune:
         self._of_maps = Tuned(None, whole.trained, tuning.norms)
 
     def shown(self, images: Images, *, training: bool) -> Images:
-        """What the frozen part makes of `images`, from the cache; the images themselves where nothing is frozen, or nothing can be kept."""
-        if self._seen is None:
+        """What the frozen part makes of `images`, from the cache; the images themselves where nothing is frozen, or nothing can be kept.
+
+        With maps in float16 those that are not for `training` are the images too: the network that is judged is the one that is used.
+        """
+        maps = self.tuning.maps
+        if self._seen is None or (maps == "float16" and not training):
             return images
         try:
-            return cached_maps(
-                self._seen,
-                images,
-                self.tuning.config,
-                key=self._key,
-                views=self.tuning.views if training else 1,
-                device=self._device,
-                progress=self._progress,
-                say=self._say,
-            )
+            try:
+                return self._kept(images, maps, training)
+            except TooLarge as why:
+                self._say(f"the maps before {self.tuning.cut} are kept in float32: {why.message}")
+                return self._kept(images, "float32", training)
         except Unmappable as why:
             self._say(f"the frozen part is run anew in every step: {why}")
             return images
+
+    def _kept(self, images: Images, dtype: Precision, training: bool) -> Maps:
+        assert self._seen
+        return cached_maps(
+            self._seen,
+            images,
+            self.tuning.config,
+            key=self._key,
+            views=self.tuning.views if training else 1,
+            dtype=dtype,
+            device=self._device,
+            progress=self._progress,
+            say=self._say,
+        )
 
     def train(
         self,

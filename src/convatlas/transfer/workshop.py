@@ -26,6 +26,7 @@ from convatlas.train.run import Run
 from convatlas.transfer.finetune import AUGMENT, Finetune, Tuning, begin_as_probe, tuning
 from convatlas.transfer.frozen import Norms
 from convatlas.transfer.kept import Kept, code_sha256
+from convatlas.transfer.maps import Precision
 from convatlas.transfer.plans import Plan
 from convatlas.transfer.probe import fit_probe
 from convatlas.transfer.ridge import Array, Index
@@ -84,6 +85,7 @@ class Workshop:
         *,
         norms: Norms = "frozen",
         augment: int = 0,
+        maps: Precision = "float32",
         balance: Literal["none", "weights"] = "none",
         device: str = "cpu",
         seed: int = 0,
@@ -93,9 +95,9 @@ class Workshop:
     ) -> None:
         """`images` as `source` prepares them; `top` (n, d) are their features on the last rung, from which a head begins. `norms` says what
         batch norms do in the part that trains. With `augment` a tuning sees images cropped and mirrored at random, through a frozen part
-        that many draws of each, which are cached; without, as they are in use. `balance` makes classes count alike in the loss and in the
-        probe that a head begins as. With `keep` trainings are kept in the cache: one that was done is not repeated, one that was stopped
-        goes on.
+        that many draws of each, which are cached; without, as they are in use. `maps` is how cached maps are kept. `balance` makes classes
+        count alike in the loss and in the probe that a head begins as. With `keep` trainings are kept in the cache: one that was done is
+        not repeated, one that was stopped goes on.
         """
         self.source, self.images, self.num_classes = source, images, num_classes
         self.labels, self._top = images.labels.numpy(), top
@@ -103,6 +105,7 @@ class Workshop:
         self._device, self._seed = device, seed
         self._norms: Norms = norms
         self._augment = augment
+        self._maps: Precision = maps
         self._balance: Literal["none", "weights"] = balance
         self._progress, self._say = progress, say
         self._kept = Kept(self._heard) if keep else None
@@ -123,7 +126,7 @@ class Workshop:
         if self._augment:
             config = replace(config, augment=AUGMENT)
         views = self._augment if self._augment and found.cut else 1
-        return replace(found, norms=self._norms, views=views, config=config)
+        return replace(found, norms=self._norms, views=views, maps=self._maps, config=config)
 
     def train(self, plan: Plan, rows: Index, others: Index, *, remember: bool = False) -> Trained:
         """Trains on `rows` of the images; the logits are those of `others`. With `remember` what it makes of `rows` comes back too."""
@@ -206,7 +209,7 @@ class Workshop:
         return {
             "network": f"{self.source.name} {tuned.plan}",
             "config": asdict(tuned.config),
-            "tuned": {"plan": str(tuned.plan), "norms": tuned.norms, "views": tuned.views},
+            "tuned": {"plan": str(tuned.plan), "norms": tuned.norms, "views": tuned.views, "maps": tuned.maps},
             "data": {"images": self._sha256, "rows": digest(torch.from_numpy(rows), torch.from_numpy(others))},
             "weights": {"initial": digest(*fine.model.state_dict().values()), "frozen": fine.audit.sha256()},
             "keeps": keeps,
