@@ -126,7 +126,8 @@ class Workshop:
         if self._augment:
             config = replace(config, augment=AUGMENT)
         views = self._augment if self._augment and found.cut else 1
-        return replace(found, norms=self._norms, views=views, maps=self._maps, config=config)
+        maps = self._maps if found.cut else found.maps  # without a frozen part there are none
+        return replace(found, norms=self._norms, views=views, maps=maps, config=config)
 
     def train(self, plan: Plan, rows: Index, others: Index, *, remember: bool = False) -> Trained:
         """Trains on `rows` of the images; the logits are those of `others`. With `remember` what it makes of `rows` comes back too."""
