@@ -60,7 +60,7 @@ def fit(
     `data` is a folder (`train/class/*` and `test/class/*`, or `class/*`), a zip or tar of one, or a CSV. `backbone` and `weights` (a file,
     a folder, a tag) choose the network; without them the best weights on this disk, else the embedded backbone. `backbones` names several
     (names, files or tags, or a folder of weights files; `weights` is then a folder in which names are looked for): they are ranked by
-    probes on held-out training images, and the cheapest that is not shown to be worse than the best is taken. `out` becomes the model
+    probes on held-out training images, and the best is taken, or a cheaper one shown to lose less than a point. `out` becomes the model
     folder, with `fit.json` and `report.html` in it.
 
     `plan` says what is done with the network: `probe`, `probe:stage3`, `tune:stage4`, `tune:all`, `scratch` (see `transfer.plans`); or
