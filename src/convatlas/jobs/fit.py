@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import convatlas
 from convatlas import cache, catalogue
 from convatlas.bundle.folder import ensure_replaceable, whole_folder
-from convatlas.data import Dataset, scan
+from convatlas.data import Dataset, Record, scan
 from convatlas.data.framing import FitMode
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.decide import Decided, Wanted, decide
@@ -23,7 +24,15 @@ from convatlas.jobs.evidence import evidence
 from convatlas.jobs.fit_json import fit_json
 from convatlas.jobs.gallery import explain_rows, right_answers
 from convatlas.jobs.images import Progress, resolve_device, silent
-from convatlas.jobs.material import Material, default_out, framed, gather, refuse_among_images, refuse_blockers
+from convatlas.jobs.material import (
+    Material,
+    default_out,
+    framed,
+    gather,
+    refuse_among_images,
+    refuse_blockers,
+    training_records,
+)
 from convatlas.jobs.result import FitResult
 from convatlas.jobs.scores import MOST_MISTAKES, mistakes, write_thumbnails
 from convatlas.jobs.which_network import Backbones, entrants, which_network
@@ -74,7 +83,7 @@ def fit(
     here. Raises `ConvAtlasError` where the data or the weights cannot be used, or the plan is none.
     """
     clock = _Clock()
-    _refuse_contradictions(backbone, backbones, plan, budget, augment, control, several=(processes, nodes) != (1, 1))
+    _refuse_contradictions(backbone, backbones, plan, budget, augment, control)
     seconds = parse_budget(budget) if isinstance(budget, str) else budget
     several = [] if backbones is None else entrants(backbones, weights, download=download, progress=progress)
     source = None if several else find_weights(weights, name=backbone, download=download, progress=progress)
@@ -87,6 +96,10 @@ def fit(
     ensure_replaceable(target)
     limit = cache.size_limit()
 
+    if (processes, nodes) != (1, 1):
+        sources = [source] if source else [entrant.source for entrant in several if entrant.source]
+        records = dataset.records if source else training_records(dataset)
+        _share(dataset, records, sources, resize_mode, processes, nodes, resolve_device(device), progress)
     networks = None
     if source is None:
         networks = which_network(
@@ -108,8 +121,6 @@ def fit(
         seed=seed,
         control=control,
     )
-    if (processes, nodes) != (1, 1):
-        _share(dataset, source, resize_mode, processes, nodes, resolve_device(device), progress)
     found = gather(dataset, source, resize_mode, device=device, progress=progress)
     decided = decide(found, wanted, progress=progress)
     controlled = None
@@ -143,16 +154,10 @@ def _refuse_contradictions(
     budget: str | float | None,
     augment: int,
     control: bool,
-    several: bool,
 ) -> None:
     """Raises `ConvAtlasError` for wishes that cannot all be granted."""
     if backbones is not None and backbone is not None:
         raise ConvAtlasError(f"backbone {backbone} and backbones {backbones}.", remedy="Leave one of them out.")
-    if backbones is not None and several:
-        raise ConvAtlasError(
-            "several processes share the pass of one network.",
-            remedy="Rank the networks in one process, then fit the chosen one in several.",
-        )
     if plan != AUTO and budget is not None:
         raise ConvAtlasError(
             f"a budget of {budget} is for plan auto, which searches; {plan} takes what it takes.",
@@ -169,15 +174,23 @@ def _refuse_contradictions(
 
 
 def _share(
-    dataset: Dataset, source: WeightsSource, mode: FitMode, processes: int, nodes: int, device: str, progress: Progress
+    dataset: Dataset,
+    records: Sequence[Record],
+    sources: Sequence[WeightsSource],
+    mode: FitMode,
+    processes: int,
+    nodes: int,
+    device: str,
+    progress: Progress,
 ) -> None:
-    """The pass by several processes, of which the first goes on and the others end."""
+    """The passes by several processes, of which the first goes on and the others end."""
     from convatlas.jobs.shares import share_features
     from convatlas.train.processes import processes as started
 
     together = started(processes, device, nodes=nodes)
     told = silent if together.rank else progress
-    share_features(dataset, framed(dataset, source, mode)[0], together, device=device, progress=told)
+    for source in sources:
+        share_features(dataset, records, framed(dataset, source, mode)[0], together, device=device, progress=told)
     if together.rank:
         raise SystemExit(0)
 
