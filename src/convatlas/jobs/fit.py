@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,14 +103,15 @@ def fit(
         _share(dataset, records, sources, resize_mode, processes, nodes, resolve_device(device), progress)
     networks = None
     if source is None:
-        networks = which_network(
-            *(dataset, several),
-            plan=plan,
-            resize_mode=resize_mode,
-            class_weights=class_weights,
-            device=device,
-            progress=progress,
-        )
+        with clock.part("rank"):
+            networks = which_network(
+                *(dataset, several),
+                plan=plan,
+                resize_mode=resize_mode,
+                class_weights=class_weights,
+                device=device,
+                progress=progress,
+            )
         source = networks.source
     wanted = Wanted(
         plan=parse_plan(plan, catalogue.find(source.name).rungs),
@@ -127,7 +129,8 @@ def fit(
     if control:
         from convatlas.jobs.control import control_json  # and with it torch
 
-        controlled = control_json(found, wanted, decided, progress=progress)
+        with clock.part("control"):
+            controlled = control_json(found, wanted, decided, progress=progress)
     with whole_folder(target) as folder:
         result = fit_json(found, decided, target, device=resolve_device(device), report=report)
         result["control"] = controlled
@@ -229,6 +232,14 @@ class _Clock:
     def __init__(self) -> None:
         self.started = time.perf_counter()
         self.before = convatlas.startup_seconds()
+        self.parts: dict[str, float | None] = {"rank": None, "control": None}  # where these were asked for
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """While this lasts, time belongs to that part."""
+        started = time.perf_counter()
+        yield
+        self.parts[name] = time.perf_counter() - started
 
     def seconds(self, found: Material, decided: Decided, report: float | None = None) -> dict[str, float | None]:
         passed = found.passed
@@ -238,6 +249,7 @@ class _Clock:
             "forward": passed.extraction.forward_seconds,
             "solve": decided.solve_seconds,
             "adapt": decided.adapt_seconds,
+            **self.parts,
             "report": report,
             "total": self.before + time.perf_counter() - self.started,
         }
