@@ -97,8 +97,8 @@ def test_training_images_look_no_less_typical_than_new_ones(
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"false_reject": 0.01}, r"24 held-out training images cannot show a false-reject rate of 0.01, which takes 99. Ask for at least 4.0%"),
-        ({"sets": 0.99}, r"24 held-out training images cannot show a coverage of sets of 0.99, which takes 99. Ask for at most 96.0%"),
+        ({"false_reject": 0.01}, "24 held-out training images cannot show a false-reject rate of 0.01, which takes 99. .* least 4.0%"),
+        ({"sets": 0.99}, "24 held-out training images cannot show a coverage of sets of 0.99, which takes 99. Ask for at most 96.0%"),
         ({"false_reject": 5}, "a false-reject rate of 5 is none. Give a share between 0 and 1, such as 0.05"),
         ({"false_reject": 0}, "a false-reject rate of 0 is none"),
         ({"sets": 1.0}, "a coverage of sets of 1 is none"),

@@ -33,7 +33,10 @@ def tuned(many: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory) 
 def test_with_a_test_part_one_fold_speaks_and_evaluate_finds_the_same(tuned: FitResult, many: Path) -> None:
     found = tuned.json["confidence"]
     assert (found["images"], found["protocol"]) == (12, "1 of 5 folds, each held out from a network of its own")
-    assert "12 held-out training images cannot show a false-reject rate of 0.05, which takes 19" in found["rates"][1]["refused"]
+    assert (
+        "12 held-out training images cannot show a false-reject rate of 0.05, which takes 19"
+        in found["rates"][1]["refused"]
+    )
     last = found["rates"][2]
     assert last["training"]["none_of_these"]["images"] == 12
     measured = convatlas.evaluate(tuned.bundle, many, **ASKED).json
@@ -69,5 +72,7 @@ def test_without_a_test_part_every_fold_speaks(plan: str, backbone: Path, tmp_pa
 
 
 def test_a_rate_that_takes_more_held_out_images_is_refused(tuned: FitResult) -> None:
-    with pytest.raises(ConvAtlasError, match="12 held-out training images cannot show a false-reject rate of 0.05.*at least 7.7%"):
+    with pytest.raises(
+        ConvAtlasError, match="12 held-out training images cannot show a false-reject rate of 0.05.*at least 7.7%"
+    ):
         convatlas.load(tuned.bundle).predict(photo("red", 1), false_reject=0.05)

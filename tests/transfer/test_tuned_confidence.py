@@ -109,13 +109,17 @@ def test_the_order_of_trials_and_of_their_images_plays_no_part() -> None:
     np.testing.assert_allclose(one.own_scores, other.own_scores)
 
 
-@pytest.mark.parametrize(("name", "size"), [("resnet20_cifar", 32), ("nin_cifar", 32), ("lenet5", 32), ("alexnet", 227)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("resnet20_cifar", 32), ("nin_cifar", 32), ("lenet5", 32), ("alexnet", 227)]
+)
 def test_the_folder_reads_what_the_training_read(name: str, size: int) -> None:
     channels = zoo.native(name)[0][0]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = zoo.build(name, num_classes=CLASSES, in_channels=channels).eval()
-    pixels = torch.randint(0, 256, (5, channels, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(
+        0, 256, (5, channels, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     square = Preprocessing(size=size, resize=size, channels=channels, mean=(0.5,) * channels, std=(0.25,) * channels)
     config = TrainConfig(epochs=1, batch_size=4, image_size=size, mean=square.mean, std=square.std)
     fine = Finetune(model, Tuning(plan=Plan(kind="scratch"), config=config), key=name)
