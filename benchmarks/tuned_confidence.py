@@ -28,7 +28,7 @@ from convatlas.transfer.workshop import Workshop
 from convatlas.weights.source import WeightsSource, find_weights
 from measuring import SHARED, say, table
 
-DRAWS = range(4)
+DRAWS = range(3)
 FOLDS, SIDE, OTHERS = 5, 128, 100  # OTHERS: images of each other set
 RATES, COVERAGE = (0.05, 0.10), 0.90
 PLAN = Plan(kind="tune", at=("stage5",))
