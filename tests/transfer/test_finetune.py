@@ -81,7 +81,7 @@ def test_training_on_cached_maps_is_training_bit_for_bit(name: str, cut: str, si
         shown = fine.shown(images, training=True) if cached else images
         assert isinstance(shown, Maps) == cached
         history = fine.train(shown)
-        found.append(([epoch.loss for epoch in history], model.state_dict(), fine.logits(shown)))
+        found.append(([epoch.loss for epoch in history], model.state_dict(), fine.seen(shown).logits))
         frozen = parted(model, cut).frozen.state_dict()
         assert all(torch.equal(frozen[key], parted_before) for key, parted_before in _under(before, frozen).items())
     (losses, weights, logits), (again, same, too) = found
@@ -245,7 +245,7 @@ def test_what_cannot_be_kept_is_run_anew(name: str, monkeypatch: pytest.MonkeyPa
     with torch.inference_mode():
         x = standardised(images.images.float() / 255, fine.tuning.config)
         expected = model.eval()(x).double().numpy()
-    assert np.abs(fine.logits(images) - expected).max() < 1e-4 * np.abs(expected).max()
+    assert np.abs(fine.seen(images).logits - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("count", [8, 50, 244, 3000, 50_000])

@@ -207,9 +207,10 @@ def _save(folder: Path, found: Material, decided: Decided, result: dict[str, Any
     wrong = mistakes(dataset, judged.records, decided.probabilities, judged.labels, classes)
     result["mistakes"] = write_thumbnails(dataset, wrong, folder) if report else [row for _, row in wrong]
     train, trained = found.train, decided.trained
-    if trained:
-        remember = probe_model.remembering(trained.features, train.records, train.sha256s)
-        probe_model.save_tuned(folder, found.source, trained.model, decided.scale, classes, result, remember)
+    if trained and trained.own:
+        remember = probe_model.remembering(trained.own.maps, train.records, train.sha256s)
+        how = decided.scale, classes, result, remember, decided.confidence
+        probe_model.save_tuned(folder, found.source, trained.model, *how)
     else:
         selection = decided.selection
         remember = probe_model.remembering(decided.rungs[selection.name], train.records, train.sha256s)

@@ -17,7 +17,7 @@ import torch
 
 from convatlas import zoo
 from convatlas.train.images import Images, Part
-from convatlas.transfer.finetune import AUGMENT, Finetune, Tuning, begin_as_probe, tuning
+from convatlas.transfer.finetune import AUGMENT, Finetune, Seen, Tuning, begin_as_probe, tuning
 from convatlas.transfer.frozen import Norms
 from convatlas.transfer.plans import Plan
 from convatlas.transfer.probe import fit_probe
@@ -51,9 +51,8 @@ class Trained:
     settings: Tuning
     audited: int  # parameters and buffers that were compared, bit by bit, after every epoch
     losses: tuple[float, ...]  # an epoch each
-    features: (
-        np.ndarray
-    )  # (n, maps): what its head reads of what it was trained on; (0, 0) where that was not asked for
+    read: np.ndarray  # (m, d) float32: what its classifier reads of those
+    own: Seen | None  # what it makes of what it was trained on; None where that was not asked for
     seconds: float  # of the training, the frozen part's pass with it where it was not cached
 
 
@@ -103,22 +102,22 @@ class Workshop:
         return replace(found, norms=self._norms, views=views, config=config)
 
     def train(self, plan: Plan, rows: Index, others: Index, *, remember: bool = False) -> Trained:
-        """Trains on `rows` of the images; the logits are those of `others`. With `remember` what it makes of `rows` comes back too."""
+        """Trains on `rows` of the images; the logits are those of `others`. With `remember` what it makes of `rows` comes back, too."""
         started = time.perf_counter()
         fine = self._parted(self._begun(plan, rows), self.settings(plan, len(rows)))
         training = Part(self._seen(fine, training=True), torch.from_numpy(rows))
         history = fine.train(training, progress=lambda done, total: self._progress(str(plan), done, total))
         seconds = time.perf_counter() - started
-        judged = Part(self._seen(fine, training=False), torch.from_numpy(others))
-        logits = fine.logits(judged) if len(others) else np.empty((0, self.num_classes))
-        own = Part(self._seen(fine, training=False), torch.from_numpy(rows))
+        shown = self._seen(fine, training=False)
+        judged = fine.seen(Part(shown, torch.from_numpy(others))) if len(others) else None
         return Trained(
             model=fine.model,
-            logits=logits,
+            logits=judged.logits if judged else np.empty((0, self.num_classes)),
             settings=fine.tuning,
             audited=fine.audit.tensors,
             losses=tuple(epoch.loss for epoch in history),
-            features=fine.features(own) if remember else np.empty((0, 0), np.float32),
+            read=judged.read if judged else np.empty((0, 0), np.float32),
+            own=fine.seen(Part(shown, torch.from_numpy(rows))) if remember else None,
             seconds=seconds,
         )
 
