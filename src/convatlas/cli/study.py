@@ -66,27 +66,22 @@ def study(
     Stopped by Ctrl-C or killed, the same command goes on where it was.
     """
     from convatlas.jobs.study import study as run_study
-    from convatlas.train.run import Stopped
 
-    try:
-        with progress_bars() as progress:
-            result = run_study(
-                name.value,
-                data,
-                out=out,
-                runs=runs,
-                epochs=epochs,
-                images=images,
-                seeds=seeds,
-                full=full,
-                partial=partial,
-                device=device,
-                progress=progress,
-                say=lambda message: say(f"note: {message}"),
-            )
-    except Stopped as stopped:
-        say(f"{stopped}; repeat the command to go on")
-        raise typer.Exit(130) from None
+    with progress_bars() as progress:
+        result = run_study(
+            name.value,
+            data,
+            out=out,
+            runs=runs,
+            epochs=epochs,
+            images=images,
+            seeds=seeds,
+            full=full,
+            partial=partial,
+            device=device,
+            progress=progress,
+            say=lambda message: say(f"note: {message}"),
+        )
     if json:
         put_json(result.json)
     elif name is Study.lecture:

@@ -26,6 +26,7 @@ from convatlas.metrics import softmax
 from convatlas.transfer.advise import Advice, follow
 from convatlas.transfer.confidence import confidence_of_trials
 from convatlas.transfer.frozen import Norms
+from convatlas.transfer.maps import Precision
 from convatlas.transfer.plans import ALL, Plan, plans_for
 from convatlas.transfer.probe import Features
 from convatlas.transfer.trials import Trials
@@ -71,6 +72,7 @@ def adapt(
     class_weights: Literal["balanced"] | None = None,
     norms: Norms = "frozen",
     augment: int = 0,
+    maps: Precision = "float32",
     device: str = "cpu",
     seed: int = 0,
     progress: Progress = silent,
@@ -88,6 +90,7 @@ def adapt(
         class_weights: whether classes count alike, as for the probe.
         norms: what batch norms do in the part that trains.
         augment: how many random views of an image a tuning sees; 0 for the image as it is.
+        maps: how what a frozen part makes of images is kept.
         say: is told what somebody should know.
     """
     began = time.perf_counter()
@@ -105,9 +108,11 @@ def adapt(
         num_classes,
         norms=norms,
         augment=augment,
+        maps=maps,
         balance="weights" if class_weights else "none",
         device=device,
         seed=seed,
+        keep=True,
         progress=progress,
         say=say,
     )
@@ -124,7 +129,7 @@ def adapt(
         advice = trials.advice(
             *(best, rungs[best], trials.foretold(tried)),
             memory=_memory(source, tried, num_classes),
-            budget=None if budget is None else budget - (time.perf_counter() - began),
+            budget=None if budget is None else budget - (shop.clock() - began),
             closing=max(0, len(asked) - 1),
             class_weights=class_weights,
         )

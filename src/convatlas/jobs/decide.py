@@ -45,6 +45,7 @@ class Wanted:
     class_weights: Literal["balanced"] | None = None
     norms: Literal["frozen", "stats", "train"] = "frozen"
     augment: int = 0  # random views of each image to tune on; 0 shows them as they are
+    maps: Literal["float32", "float16"] = "float32"  # how what a frozen part makes of images is kept
     device: str = "auto"
     seed: int = 0
     control: bool = False  # whether a network is trained from scratch too, to compare with
@@ -187,6 +188,11 @@ def adapted_by(
     from convatlas.jobs.adapt import adapt  # and with it torch
 
     train, test = found.train, found.test
+
+    def say(message: str) -> None:
+        if message not in told:  # of the control too
+            told.append(message)
+
     return adapt(
         found.dataset,
         [*train.records, *test.records],
@@ -203,8 +209,9 @@ def adapted_by(
         class_weights=wanted.class_weights,
         norms=wanted.norms,
         augment=wanted.augment,
+        maps=wanted.maps,
         device=resolve_device(wanted.device),
         seed=wanted.seed,
         progress=progress,
-        say=told.append,
+        say=say,
     )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from convatlas.transfer.advise import Advice, Trial, advise
-from convatlas.transfer.confidence import Among
 from convatlas.transfer.plans import Plan
 from convatlas.transfer.probe import ClassWeights, Features, fit_probe
 from convatlas.transfer.ridge import Index
@@ -31,12 +29,9 @@ class Trials:
 
     def run(self, plan: Plan, fold: int) -> Trial:
         """A plan that trains, trained without the images of a fold."""
-        started, out = time.perf_counter(), self.outs[fold]
-        found = self._shop.train(plan, self._rows[self._fold_of != fold], self._rows[out], remember=True)
-        assert found.own, "it was asked for"
-        leverages = Among.of(found.own.read).leverages(found.read)
-        seconds = time.perf_counter() - started
-        return Trial(fold=fold, rows=out, logits=found.logits, leverages=leverages, seconds=seconds)
+        out = self.outs[fold]
+        found = self._shop.judge(plan, self._rows[self._fold_of != fold], self._rows[out])
+        return Trial(fold=fold, rows=out, logits=found.logits, leverages=found.leverages, seconds=found.seconds)
 
     def probed(self, features: Features, class_weights: ClassWeights = None) -> list[Trial]:
         """A probe on each fold; `features` are those of `rows`."""
@@ -80,4 +75,5 @@ class Trials:
             budget=budget,
             share=self.share,
             closing=1 + self.share * closing,
+            clock=self._shop.clock,
         )
