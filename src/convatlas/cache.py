@@ -195,10 +195,20 @@ def contents() -> list[CacheFile]:
             identity, entries = _summary(path)
         except (OSError, sqlite3.DatabaseError, TypeError, ValueError):
             identity, entries = {"damaged": True}, 0
-        stats = [file.stat() for file in ([*path.rglob("*")] if path.is_dir() else [path]) if file.is_file()]
+        stats = _stats(path)
         bytes_, used = sum(stat.st_size for stat in stats), max((stat.st_mtime for stat in stats), default=0.0)
         found.append(CacheFile(path=path, identity=identity, entries=entries, bytes_=bytes_, used=used))
     return sorted(found, key=lambda file: -file.used)
+
+
+def _stats(path: Path) -> list[os.stat_result]:
+    """Of a file, or of all files in a folder; what goes away meanwhile is left out."""
+    files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names] if path.is_dir() else [path]
+    found: list[os.stat_result] = []
+    for file in files:
+        with contextlib.suppress(OSError):
+            found.append(file.stat())
+    return found
 
 
 def _summary(path: Path) -> tuple[dict[str, Any], int]:

@@ -229,10 +229,12 @@ def test_maps_are_made_once_and_again_where_anything_differs() -> None:
         assert bool(made) == expected
 
 
-def test_maps_in_half_take_half_and_what_is_judged_is_exact(tmp_path: Path) -> None:
+def test_maps_in_half_take_half_and_what_is_judged_is_exact() -> None:
     images, sizes, losses, logits = some_images(32), list[int](), list[list[float]](), list[np.ndarray]()
     for maps in ("float32", "float16"):
-        tuned = replace(settings("stage3", 32, "frozen"), maps=maps)
+        plain = settings("stage3", 32, "frozen")
+        gently = replace(plain.config, optim=replace(plain.config.optim, lr=1e-4))
+        tuned = replace(plain, maps=maps, config=gently)
         fine = Finetune(network("resnet20_cifar"), tuned, key="")
         shown = fine.shown(images, training=True)
         assert isinstance(shown, Maps) and shown.rows.dtype == maps

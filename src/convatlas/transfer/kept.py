@@ -37,16 +37,17 @@ class Kept:
         """What came of the training that is so `described`; None where it was not finished."""
         folder, described = cache.training_path(described), _read_back(described)
         try:
-            result = newest(folder / "result", self._say)
+            result = newest(folder / "result")
             if result and result.state["described"] != described:
-                raise ConvAtlasError(f"{folder} is another training.")
-            if result:
-                os.utime(folder / "run.json")  # when it was last used, for pruning
-            return result
-        except (OSError, KeyError, ConvAtlasError) as error:
-            self._say(f"{error} It is trained anew.")
+                raise KeyError("it is another training")
+        except (OSError, KeyError, ConvAtlasError):
+            self._say(f"{folder}: what came of the training is damaged. It is trained anew.")
             cache.remove(folder)
             return None
+        if result:
+            with contextlib.suppress(OSError):  # of a cache that can only be read
+                os.utime(folder / "run.json")  # when it was last used, for pruning
+        return result
 
     @contextlib.contextmanager
     def run(self, described: Mapping[str, Any], reads: str) -> Iterator[Run | None]:
