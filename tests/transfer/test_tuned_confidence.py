@@ -64,7 +64,7 @@ def confidence(images: Array, labels: NDArray[np.int64], last: Learned, trials: 
 @pytest.mark.parametrize("count", [100, 300])
 def test_new_images_of_the_classes_keep_the_rate_and_the_sets(count: int, trials: int) -> None:
     rejected, covered, others, naive = [], [], [], []
-    for seed in range(60):
+    for seed in range(40):
         images, labels = drawn(count, seed)
         last = Learned(images, labels, 7 + seed)
         found = confidence(images, labels, last, trials, seed)
