@@ -126,14 +126,14 @@ class Run:
 
     def ensure_room(self, bytes_: int) -> None:
         """Raises `ConvAtlasError` where three checkpoints of `bytes_` would not fit: two are kept while a third is written."""
-        free, limit = shutil.disk_usage(self.folder).free, cache.size_limit()
+        free = shutil.disk_usage(self.folder).free
         if free < 3 * bytes_:
             error = ConvAtlasError(
                 f"{self.folder}: {free / 1e6:,.0f} MB are free, and checkpoints need {3 * bytes_ / 1e6:,.0f} MB.",
                 remedy="Make room, or give a folder on another disk with --out.",
             )
             self._do_without(error)
-        elif self._sparing and limit < 3 * bytes_:
+        elif self._sparing and (limit := cache.size_limit()) < 3 * bytes_:
             words = f"checkpoints need {3 * bytes_ / 1e6:,.0f} MB"
             self._do_without(ConvAtlasError(f"The cache may hold {limit / 1e6:,.1f} MB, and {words}."))
 
