@@ -23,6 +23,7 @@ NAMES = (
     "imagenet_sample",
     "fine_tuning",
     "prefix",
+    "half_maps",
     "forecast",
     "which_network",
     "similarity",

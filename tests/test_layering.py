@@ -18,13 +18,14 @@ import convatlas
 from tiny import python, write_split, write_weights
 
 SOURCE = Path(convatlas.__file__).parent
-ROOT_MODULES = {"errors", "catalogue", "cache", "mapped"}  # for everybody
+ROOT_MODULES = {"errors", "catalogue", "cache", "locks", "mapped"}  # for everybody
 
 # Each part of the package: the parts below it, and the libraries it is built on.
 PARTS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
-    "cache": (set(), set()),
-    "mapped": ({"cache"}, {"numpy"}),
+    "locks": (set(), set()),
+    "cache": ({"locks"}, set()),
+    "mapped": ({"cache", "locks"}, {"numpy"}),
     "catalogue": ({"zoo"}, {"torch"}),  # only to compute itself: see below
     "cards": (set(), set()),
     "zoo": (set(), {"torch", "jaxtyping"}),

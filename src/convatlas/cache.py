@@ -3,7 +3,8 @@
 One SQLite file a kind of thing (a network's features, the facts of the image check), in `$CONVATLAS_CACHE` or the user's cache folder,
 never beside the data. SQLite's transactions make a killed run lose at most the batch in hand, and let several runs share a file.
 What training maps into memory, decoded images and the maps that a frozen network makes of them, is in files of another form (`*.pixels`,
-`*.maps`): raw, with a description at the end; see `mapped`.
+`*.maps`): raw, with a description at the end; see `mapped`. A network that is adapted has a folder (`*.training`): its run while it goes
+on, what came of it then; see `transfer.kept`.
 Nothing in it is precious: a damaged file is put away and begun anew. `$CONVATLAS_CACHE_LIMIT` (default 5 GB) bounds the whole; what was
 not used for longest goes first.
 """
@@ -14,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 import threading
 import warnings
@@ -23,9 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from convatlas.errors import ConvAtlasError
+from convatlas.locks import locked
 
 _LIMIT = 5_000_000_000
 _MAPPED = ("pixels", "maps")  # suffixes of files that are mapped
+_TRAINING = "training"  # of folders
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -133,6 +137,11 @@ class Store:
         return hashlib.blake2b(self._salt + key.encode() + value, digest_size=16).digest()
 
 
+def training_path(identity: Mapping[str, Any]) -> Path:
+    """The folder of the training of this identity, if it is there."""
+    return mapped_path(_TRAINING, identity)
+
+
 def mapped_path(kind: str, identity: Mapping[str, Any]) -> Path:
     """Where the rows of this kind and identity lie, if they are there."""
     return cache_folder() / f"{_described(identity)[1]}.{kind}"
@@ -169,7 +178,7 @@ def _described(identity: Mapping[str, Any]) -> tuple[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheFile:
-    """One file of the cache: what it was computed from, how many entries and bytes it holds, when it was last used."""
+    """A file of the cache, or a training's folder: what it was computed from, its entries and bytes, when it was last used."""
 
     path: Path
     identity: dict[str, Any]
@@ -181,18 +190,32 @@ class CacheFile:
 def contents() -> list[CacheFile]:
     """The cache's files, the most recently used first."""
     found: list[CacheFile] = []
-    for path in (path for kind in ("sqlite", *_MAPPED) for path in cache_folder().glob(f"*.{kind}")):
+    for path in (path for kind in ("sqlite", *_MAPPED, _TRAINING) for path in cache_folder().glob(f"*.{kind}")):
         try:
             identity, entries = _summary(path)
         except (OSError, sqlite3.DatabaseError, TypeError, ValueError):
             identity, entries = {"damaged": True}, 0
-        stat = path.stat()
-        found.append(CacheFile(path=path, identity=identity, entries=entries, bytes_=stat.st_size, used=stat.st_mtime))
+        stats = _stats(path)
+        bytes_, used = sum(stat.st_size for stat in stats), max((stat.st_mtime for stat in stats), default=0.0)
+        found.append(CacheFile(path=path, identity=identity, entries=entries, bytes_=bytes_, used=used))
     return sorted(found, key=lambda file: -file.used)
+
+
+def _stats(path: Path) -> list[os.stat_result]:
+    """Of a file, or of all files in a folder; what goes away meanwhile is left out."""
+    files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names] if path.is_dir() else [path]
+    found: list[os.stat_result] = []
+    for file in files:
+        with contextlib.suppress(OSError):
+            found.append(file.stat())
+    return found
 
 
 def _summary(path: Path) -> tuple[dict[str, Any], int]:
     """A file's identity, and how many entries it holds."""
+    if path.suffix == f".{_TRAINING}":
+        identity = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        return {**identity, "what": "a training"}, len(list(path.glob("*/step-*.json")))
     if path.suffix.removeprefix(".") in _MAPPED:
         found = described(path)
         return found["identity"], int(found.get("entries", 0))
@@ -207,8 +230,20 @@ def prune(limit: int | None = None, *, keep: Iterable[Path] = ()) -> list[CacheF
     kept, removed, found = set(keep), [], contents()
     total = sum(file.bytes_ for file in found)
     for file in reversed(found):
-        if total > limit and file.path not in kept:
-            file.path.unlink(missing_ok=True)
+        if total > limit and file.path not in kept and remove(file.path):
             removed.append(file)
             total -= file.bytes_
     return removed
+
+
+def remove(path: Path) -> bool:
+    """Removes a file, or a folder in which nobody trains now; whether it is gone."""
+    try:
+        if not path.is_dir() or path.is_symlink():
+            path.unlink(missing_ok=True)
+            return True
+        with locked(path / ".lock", wait=False):
+            shutil.rmtree(path)
+    except OSError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""The one error that means "the data or the model is bad", as opposed to "the program is"."""
+"""The one error that means "the data or the model is bad", as opposed to "the program is", and one that is none: being asked to stop."""
 
 from __future__ import annotations
 
@@ -13,3 +13,10 @@ class ConvAtlasError(Exception):
         super().__init__(f"{message} {remedy}".strip())
         self.message = message
         self.remedy = remedy
+
+
+class Stopped(Exception):
+    """A training was asked to stop, by Ctrl-C or SIGTERM, and has saved where it is: what was called goes on from there when called again.
+
+    The command line says so and exits with status 130.
+    """

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from convatlas import cache
 from convatlas.errors import ConvAtlasError
+from convatlas.locks import locked
 
 _CHECKSUM = 16  # bytes a row
 
 
 class Unmappable(ConvAtlasError):
-    """What cannot be kept in a mapped file, for its kind or for its size."""
+    """What cannot be kept in a mapped file: for its kind, for its size, or since the disk does not take it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +116,7 @@ def _build(rows: Rows, make: Callable[[dict[str, Any]], Iterable[NDArray[Any]]])
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        raise ConvAtlasError(
+        raise Unmappable(
             f"{path}: {rows.words} cannot be written ({error}).",
             remedy="Make room, or set CONVATLAS_CACHE to a folder on another disk.",
         ) from error
@@ -145,23 +146,18 @@ def _checksum(row: NDArray[Any]) -> bytes:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """One build at a time; what killed ones left is removed. A lock of the operating system's, free again when its holder is killed."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = (path.parent / f".{path.suffix.removeprefix('.')}.lock").open("w")
-    except OSError as error:
-        raise ConvAtlasError(
-            f"{path.parent}: the cache cannot be written ({error}).",
-            remedy="Set CONVATLAS_CACHE to a writable folder.",
-        ) from error
-    with lock:
+    """One build at a time; what killed ones left is removed."""
+    with contextlib.ExitStack() as held:
         try:
-            import fcntl
-        except ImportError:  # Windows, which has no such locks: what is being written cannot be told from what was left
-            yield
-            return
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in path.parent.glob(f".*{path.suffix}.*.partial"):
-            with contextlib.suppress(OSError):  # it takes up room, no more
-                left.unlink()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(path.parent / f".{path.suffix.removeprefix('.')}.lock", wait=True))
+        except OSError as error:
+            raise Unmappable(
+                f"{path.parent}: the cache cannot be written ({error}).",
+                remedy="Set CONVATLAS_CACHE to a writable folder.",
+            ) from error
+        if os.name != "nt":  # where, without locks, what is being written cannot be told from what was left
+            for left in path.parent.glob(f".*{path.suffix}.*.partial"):
+                with contextlib.suppress(OSError):  # it takes up room, no more
+                    left.unlink()
         yield

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import convatlas
+from convatlas.errors import Stopped
 from convatlas.jobs.train import train_recipe
 from convatlas.train.recipes import recipe
-from convatlas.train.run import Stopped
 from convatlas.zoo.airbench import VARIANTS
 from tiny import CLASSES, write_split
 

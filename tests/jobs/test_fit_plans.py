@@ -163,6 +163,25 @@ def test_a_tuning_may_see_random_views(photos: Path, backbone: Path, tmp_path: P
     assert varied["log_loss"] == again["log_loss"], "test images are shown as they are"
 
 
+@pytest.mark.parametrize("plan", ["tune:stage3", "scratch"])
+def test_maps_may_be_kept_in_half(photos: Path, backbone: Path, tmp_path: Path, plan: str) -> None:
+    exact, half = (
+        fit(photos, weights=backbone, out=tmp_path / maps, plan=plan, maps=maps, report=False)
+        for maps in ("float32", "float16")
+    )
+    kept = "float32" if plan == "scratch" else "float16"  # from scratch nothing is frozen
+    assert [found.json["training"]["maps"] for found in (exact, half)] == ["float32", kept]
+    assert (exact.json["training"]["losses"] == half.json["training"]["losses"]) == (plan == "scratch")
+    matrix, classes = np.array(half.json["confusion"]["matrix"]), half.json["confusion"]["classes"]
+    said = predicted(half.bundle, photos)
+    assert [said.count(name) for name in classes] == matrix.sum(axis=0).tolist()
+
+
+def test_maps_of_another_kind_are_refused(photos: Path, backbone: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConvAtlasError, match="maps in uint8"):
+        fit(photos, weights=backbone, out=tmp_path / "model", maps="uint8")  # pyright: ignore[reportArgumentType] - bad
+
+
 @pytest.mark.parametrize("augment", [1, -2])
 def test_one_random_view_is_none(photos: Path, backbone: Path, tmp_path: Path, augment: int) -> None:
     with pytest.raises(ConvAtlasError, match="random views of each image"):

@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from test_loop import small_net, stripes
 from torch import Tensor, nn
 
+from convatlas.errors import Stopped
 from convatlas.train import Augment, Optim, TrainConfig, accuracy, train
 from convatlas.train.processes import Alone
-from convatlas.train.run import Stopped, open_run
+from convatlas.train.run import open_run
 
 CONFIG = TrainConfig(
     epochs=2,

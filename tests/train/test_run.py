@@ -17,9 +17,9 @@ import torch
 from test_loop import small_net, stripes
 from torch import Tensor
 
-from convatlas.errors import ConvAtlasError
+from convatlas.errors import ConvAtlasError, Stopped
 from convatlas.train import Augment, Optim, TrainConfig, train
-from convatlas.train.run import Stopped, open_run
+from convatlas.train.run import open_run
 
 CONFIG = TrainConfig(
     epochs=3,

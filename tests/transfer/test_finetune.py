@@ -81,7 +81,7 @@ def test_training_on_cached_maps_is_training_bit_for_bit(name: str, cut: str, si
         shown = fine.shown(images, training=True) if cached else images
         assert isinstance(shown, Maps) == cached
         history = fine.train(shown)
-        found.append(([epoch.loss for epoch in history], model.state_dict(), fine.logits(shown)))
+        found.append(([epoch.loss for epoch in history], model.state_dict(), fine.seen(shown).logits))
         frozen = parted(model, cut).frozen.state_dict()
         assert all(torch.equal(frozen[key], parted_before) for key, parted_before in _under(before, frozen).items())
     (losses, weights, logits), (again, same, too) = found
@@ -229,6 +229,47 @@ def test_maps_are_made_once_and_again_where_anything_differs() -> None:
         assert bool(made) == expected
 
 
+def test_maps_in_half_take_half_and_what_is_judged_is_exact() -> None:
+    images, sizes, losses, logits = some_images(32), list[int](), list[list[float]](), list[np.ndarray]()
+    for maps in ("float32", "float16"):
+        plain = settings("stage3", 32, "frozen")
+        gently = replace(plain.config, optim=replace(plain.config.optim, lr=1e-4))
+        tuned = replace(plain, maps=maps, config=gently)
+        fine = Finetune(network("resnet20_cifar"), tuned, key="")
+        shown = fine.shown(images, training=True)
+        assert isinstance(shown, Maps) and shown.rows.dtype == maps
+        sizes.append(shown.rows.nbytes)
+        losses.append([epoch.loss for epoch in fine.train(shown)])
+        judged = fine.shown(images, training=False)
+        assert (judged is images) == (maps == "float16")
+        logits.append(fine.seen(judged).logits)
+        with torch.inference_mode():
+            x = standardised(images.images.float() / 255, fine.tuning.config)
+            expected = fine.model(x.contiguous(memory_format=torch.channels_last)).double().numpy()
+        assert np.abs(logits[-1] - expected).max() < 1e-4 * np.abs(expected).max(), "the network as it is used"
+    assert sizes[0] == 2 * sizes[1]
+    assert losses[0] != losses[1]
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=0.01)  # later ones drift apart: nothing here was pretrained
+
+
+def test_maps_beyond_float16_are_kept_in_float32() -> None:
+    told, shown, losses = list[str](), [], []
+    for maps in ("float32", "float16"):
+        model = network("resnet20_cifar")
+        norm = [module for module in model.get_submodule("stages.stage2").modules() if hasattr(module, "running_var")][
+            -1
+        ]
+        with torch.no_grad():
+            assert isinstance(norm.bias, Tensor)
+            norm.bias += 70_000.0
+        fine = Finetune(model, replace(settings("stage3", 32), maps=maps), key="", say=told.append)
+        shown.append(fine.shown(some_images(32), training=True))
+        losses.append([epoch.loss for epoch in fine.train(shown[-1])])
+    assert all(isinstance(each, Maps) and each.rows.dtype == "float32" for each in shown)
+    assert losses[0] == losses[1]
+    assert len(told) == 1 and "are kept in float32: the maps reach 7" in told[0] and "ends at 65,504" in told[0]
+
+
 @pytest.mark.parametrize("name", ["nasnet_a_cifar", "resnet20_cifar"])  # two maps a block; no room
 def test_what_cannot_be_kept_is_run_anew(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "resnet20_cifar":
@@ -245,7 +286,7 @@ def test_what_cannot_be_kept_is_run_anew(name: str, monkeypatch: pytest.MonkeyPa
     with torch.inference_mode():
         x = standardised(images.images.float() / 255, fine.tuning.config)
         expected = model.eval()(x).double().numpy()
-    assert np.abs(fine.logits(images) - expected).max() < 1e-4 * np.abs(expected).max()
+    assert np.abs(fine.seen(images).logits - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("count", [8, 50, 244, 3000, 50_000])

@@ -12,7 +12,7 @@ import sys
 
 def main() -> None:
     """The entry point of the `convatlas` command."""
-    from convatlas.errors import ConvAtlasError
+    from convatlas.errors import ConvAtlasError, Stopped
 
     stdout = sys.stdout
     for stream in (stdout, sys.stderr):
@@ -30,6 +30,9 @@ def main() -> None:
         if error.remedy:
             print(f"  {error.remedy}", file=sys.stderr)
         sys.exit(1)
+    except Stopped as stopped:
+        print(f"convatlas: {stopped}; repeat the command to go on", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # for what is left in the buffer at exit
         sys.exit(0)
@@ -39,7 +42,9 @@ def main() -> None:
         if isinstance(leaving, SystemExit) and leaving.code != 130:  # which typer makes of an interrupt
             raise
         print(
-            "convatlas: interrupted; nothing was left half-written, and what was computed is cached.", file=sys.stderr
+            "convatlas: interrupted; nothing was left half-written, and what was computed is cached: repeat the command "
+            "to go on",
+            file=sys.stderr,
         )
         sys.exit(130)
 

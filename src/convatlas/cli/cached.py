@@ -1,4 +1,4 @@
-"""The verb `cache`: what computed features and decoded images take on the disk, and less of it."""
+"""The verb `cache`: what computed features, decoded images and trainings take on the disk, and less of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from convatlas.cli.output import Json, put_json, table
 
 cache_app = typer.Typer(
-    help="Show or shrink the cache of computed features and decoded images.",
+    help="Show or shrink the cache of computed features, decoded images and trainings.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -30,6 +30,11 @@ class Norms(enum.StrEnum):
     train = "train"
 
 
+class Maps(enum.StrEnum):
+    float32 = "float32"
+    float16 = "float16"
+
+
 def fit(
     data: Annotated[
         Path, typer.Argument(help="A folder (train/class/*, test/class/* or class/*), a zip or tar of one, or a CSV.")
@@ -73,6 +78,9 @@ def fit(
     augment: Annotated[
         int, typer.Option("--augment", metavar="N", min=0, help="Tune on N random crops and mirrorings of each image.")
     ] = 0,
+    maps: Annotated[
+        Maps, typer.Option("--maps", help="How maps of a frozen part are cached: float16 takes half the space.")
+    ] = Maps.float32,
     control: Annotated[
         bool, typer.Option("--control", help="Also train the network from scratch, to see what transfer bought.")
     ] = False,
@@ -90,7 +98,10 @@ def fit(
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html.")] = True,
     json: Json = False,
 ) -> None:
-    """Make a classifier from images: check, features of every stage, a probe on each, the best chosen, evaluated and saved."""
+    """Make a classifier from images: check, features of every stage, a probe on each, the best chosen, evaluated and saved.
+
+    Stopped by Ctrl-C or killed, the same command goes on where it was, trainings too.
+    """
     from convatlas.jobs.fit import fit as run
 
     with progress_bars() as progress:
@@ -105,6 +116,7 @@ def fit(
             budget=budget,
             bn=bn.value,
             augment=augment,
+            maps=maps.value,
             control=control,
             resize_mode=resize_mode.value,
             device=device.value,

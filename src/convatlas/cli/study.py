@@ -54,6 +54,10 @@ def study(
     seeds: Annotated[
         int | None, typer.Option("--seeds", metavar="K", min=1, help="Trainings of each network; of quadrants, splits.")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change every training, as optim.warmup_epochs=5."),
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="The full length, for a GPU, not that of an hour.")] = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Train nothing; tell what the runs show, finished or not.")
@@ -66,27 +70,23 @@ def study(
     Stopped by Ctrl-C or killed, the same command goes on where it was.
     """
     from convatlas.jobs.study import study as run_study
-    from convatlas.train.run import Stopped
 
-    try:
-        with progress_bars() as progress:
-            result = run_study(
-                name.value,
-                data,
-                out=out,
-                runs=runs,
-                epochs=epochs,
-                images=images,
-                seeds=seeds,
-                full=full,
-                partial=partial,
-                device=device,
-                progress=progress,
-                say=lambda message: say(f"note: {message}"),
-            )
-    except Stopped as stopped:
-        say(f"{stopped}; repeat the command to go on")
-        raise typer.Exit(130) from None
+    with progress_bars() as progress:
+        result = run_study(
+            name.value,
+            data,
+            out=out,
+            runs=runs,
+            epochs=epochs,
+            images=images,
+            seeds=seeds,
+            settings=settings or (),
+            full=full,
+            partial=partial,
+            device=device,
+            progress=progress,
+            say=lambda message: say(f"note: {message}"),
+        )
     if json:
         put_json(result.json)
     elif name is Study.lecture:

@@ -50,7 +50,6 @@ def train(
 ) -> None:
     """Train a network from scratch by a recipe. Stopped by Ctrl-C or killed, the same command goes on where it was, bit for bit."""
     from convatlas.jobs.train import find_lr, train_recipe
-    from convatlas.train.run import Stopped
 
     if lr_find:
         with progress_bars() as progress:
@@ -70,25 +69,21 @@ def train(
         return
     if out is None:
         raise typer.BadParameter("the run needs a folder", param_hint="--out")
-    try:
-        with progress_bars() as progress:
-            result = train_recipe(
-                recipe,
-                data,
-                out=out,
-                network=network,
-                settings=settings or (),
-                images=images.value,
-                device=device,
-                processes=processes,
-                nodes=nodes,
-                save_every=save_every,
-                progress=progress,
-                say=lambda message: say(f"note: {message}"),
-            )
-    except Stopped as stopped:
-        say(f"{stopped}; repeat the command to go on")
-        raise typer.Exit(130) from None
+    with progress_bars() as progress:
+        result = train_recipe(
+            recipe,
+            data,
+            out=out,
+            network=network,
+            settings=settings or (),
+            images=images.value,
+            device=device,
+            processes=processes,
+            nodes=nodes,
+            save_every=save_every,
+            progress=progress,
+            say=lambda message: say(f"note: {message}"),
+        )
     if json:
         put_json(result.json)
     else:

@@ -33,6 +33,7 @@ def training_json(trained: Trained) -> dict[str, Any]:
         "config": asdict(trained.settings.config),
         "norms": trained.settings.norms,
         "views": trained.settings.views,
+        "maps": trained.settings.maps,
         "audited": trained.audited,
         "losses": list(trained.losses),
         "seconds": trained.seconds,

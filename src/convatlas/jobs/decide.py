@@ -45,6 +45,7 @@ class Wanted:
     class_weights: Literal["balanced"] | None = None
     norms: Literal["frozen", "stats", "train"] = "frozen"
     augment: int = 0  # random views of each image to tune on; 0 shows them as they are
+    maps: Literal["float32", "float16"] = "float32"  # how what a frozen part makes of images is kept
     device: str = "auto"
     seed: int = 0
     control: bool = False  # whether a network is trained from scratch too, to compare with
@@ -79,7 +80,7 @@ class Decided:
     deals: Deals | None  # all of them
     judged: Side
     probabilities: np.ndarray  # (judged, K), calibrated
-    confidence: Confidence | None  # what the training images say of the probe; None of a network that was trained
+    confidence: Confidence  # what the training images say of the classifier
     typicality: np.ndarray | None  # (test,) by it; None without a test part
     told: list[str]  # what somebody should know
     solve_seconds: float
@@ -126,8 +127,10 @@ def decide(found: Material, wanted: Wanted, *, progress: Progress) -> Decided:
     else:
         outer, deals, kept = _outer(found, wanted, rungs)
         judged, probabilities = train.subset(kept), outer.probabilities[kept]
-    confidence, typicality = None, None
-    if not (adapted and adapted.trained):
+    typicality = None
+    if adapted and adapted.confidence:
+        confidence, typicality = adapted.confidence, adapted.typicality
+    else:
         best, probe = rungs[selection.name], selection.probe
         confidence = fit_confidence(best, train.labels, probe, class_weights=wanted.class_weights, folds=found.held_out)
         if len(test):
@@ -185,6 +188,11 @@ def adapted_by(
     from convatlas.jobs.adapt import adapt  # and with it torch
 
     train, test = found.train, found.test
+
+    def say(message: str) -> None:
+        if message not in told:  # of the control too
+            told.append(message)
+
     return adapt(
         found.dataset,
         [*train.records, *test.records],
@@ -201,8 +209,9 @@ def adapted_by(
         class_weights=wanted.class_weights,
         norms=wanted.norms,
         augment=wanted.augment,
+        maps=wanted.maps,
         device=resolve_device(wanted.device),
         seed=wanted.seed,
         progress=progress,
-        say=told.append,
+        say=say,
     )

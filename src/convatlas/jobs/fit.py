@@ -55,6 +55,7 @@ def fit(
     budget: str | float | None = None,
     bn: Literal["frozen", "stats", "train"] = "frozen",
     augment: int = 0,
+    maps: Literal["float32", "float16"] = "float32",
     control: bool = False,
     resize_mode: FitMode = "auto",
     device: str = "auto",
@@ -77,14 +78,18 @@ def fit(
     `auto`, which probes and, where a `budget` is given (seconds, or `"10m"`), tries what fits into it and takes what the training images
     show to be best. `bn` is what batch norms do in the part of a network that is tuned: keep their numbers, follow the images' statistics,
     or learn scale and shift too. With `augment` a tuning sees so many random crops and mirrorings of each image (through a frozen part,
-    cached; any number where nothing is frozen), else images as they are in use. With `control` the same network is trained from scratch as
+    cached; any number where nothing is frozen), else images as they are in use. `maps` is how what a frozen part makes of images is kept:
+    float16 takes half of the space. With `control` the same network is trained from scratch as
     well, and judged on the same images: what the pretrained weights bought. `resize_mode` is how images that are not square become so:
     crop, pad, squash, or auto, the weights' own unless images are very long. `seed` deals images to folds. With several `processes`, on
     each of `nodes` machines, all compute features, each image's once; every one runs the script that called this, and all but the first end
-    here. Raises `ConvAtlasError` where the data or the weights cannot be used, or the plan is none.
+    here. Called again after it was interrupted it goes on: features and trainings are kept in the cache. Raises `ConvAtlasError` where the
+    data or the weights cannot be used, or the plan is none; `Stopped` after Ctrl-C or SIGTERM in a training, when that was saved.
     """
     clock = _Clock()
     _refuse_contradictions(backbone, backbones, plan, budget, augment, control)
+    if maps not in ("float32", "float16"):
+        raise ConvAtlasError(f"maps in {maps}.", remedy="Give float32 or float16.")
     seconds = parse_budget(budget) if isinstance(budget, str) else budget
     several = [] if backbones is None else entrants(backbones, weights, download=download, progress=progress)
     source = None if several else find_weights(weights, name=backbone, download=download, progress=progress)
@@ -119,6 +124,7 @@ def fit(
         class_weights=class_weights,
         norms=bn,
         augment=augment,
+        maps=maps,
         device=device,
         seed=seed,
         control=control,
@@ -207,9 +213,10 @@ def _save(folder: Path, found: Material, decided: Decided, result: dict[str, Any
     wrong = mistakes(dataset, judged.records, decided.probabilities, judged.labels, classes)
     result["mistakes"] = write_thumbnails(dataset, wrong, folder) if report else [row for _, row in wrong]
     train, trained = found.train, decided.trained
-    if trained:
-        remember = probe_model.remembering(trained.features, train.records, train.sha256s)
-        probe_model.save_tuned(folder, found.source, trained.model, decided.scale, classes, result, remember)
+    if trained and trained.own:
+        remember = probe_model.remembering(trained.own.maps, train.records, train.sha256s)
+        how = decided.scale, classes, result, remember, decided.confidence
+        probe_model.save_tuned(folder, found.source, trained.model, *how)
     else:
         selection = decided.selection
         remember = probe_model.remembering(decided.rungs[selection.name], train.records, train.sha256s)

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
+from convatlas.errors import Stopped
 from convatlas.studies.laboratory import Laboratory, Training, initial
 from convatlas.train.augment import changed
 from convatlas.train.learner import Learner
 from convatlas.train.order import Order
-from convatlas.train.run import Stopped, open_run
+from convatlas.train.run import open_run
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]  # of a network's answers to images (n, c, h, w) with labels (n,)
 
@@ -48,6 +49,7 @@ def watched(
     alone, what torch's allocator had handed out at the most; None where that cannot be read. Empty if nothing was begun and the laboratory
     is `partial`. Raises as `Laboratory.trained` does.
     """
+    training = laboratory.changed(training)
     folder = laboratory.runs / training.folder
     if laboratory.partial:
         return _lines(folder / "metrics.jsonl")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convatlas.errors import ConvAtlasError
+from convatlas.errors import ConvAtlasError, Stopped
 from convatlas.train.augment import alternating, changed, colour_axes, standardised
 from convatlas.train.config import TrainConfig
 from convatlas.train.faults import NotFinite, first_not_finite, is_out_of_memory, norm_of_gradients
@@ -28,7 +28,7 @@ from convatlas.train.optim import clip, ensure_watched
 from convatlas.train.order import Order, balanced, seed_of
 from convatlas.train.processes import Alone
 from convatlas.train.progress import set_progress
-from convatlas.train.run import Run, Stopped
+from convatlas.train.run import Run
 
 # images, labels, seed, and which are mirrored if that is not drawn
 MicroBatch = tuple[Tensor, Tensor, int, Tensor | None]
@@ -58,7 +58,7 @@ def train(
     GPU kernels may add in another order.
 
     With a `run` everything is kept there: a checkpoint after every epoch, every `save_every` steps if that is not 0, and when the run is
-    asked to stop; what a checkpoint of it holds is taken up first.
+    asked to stop; rarer if the run is sparing. What a checkpoint of it holds is taken up first.
 
     Where memory does not suffice for a micro-batch it is halved, the batch staying what it was. Raises `ValueError` for what cannot be
     trained on, `ConvAtlasError` when the loss or a gradient is not finite, with the layer and the images: the weights are then those
@@ -146,7 +146,7 @@ class _Training:
                     stop = self.run.stop
                 if learner.step % learner.steps == 0:
                     self.end_epoch(lr, time.perf_counter() - began)
-                if self.run and (stop or self.is_due()):
+                if self.run and (stop or self.run.is_due(self.is_asked_for())):
                     learner.save(self.run)
                 if stop and not learner.done:
                     raise Stopped(f"stopped after step {learner.step} of {self.end}")
@@ -221,7 +221,7 @@ class _Training:
             self.run.log(**asdict(done))
         self.log(done)
 
-    def is_due(self) -> bool:
+    def is_asked_for(self) -> bool:
         """A checkpoint, after this step."""
         step = self.learner.step
         return step % self.learner.steps == 0 or bool(self.save_every and step % self.save_every == 0)

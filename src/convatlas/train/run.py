@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,17 +24,17 @@ from typing import Any, BinaryIO
 
 from torch import Tensor
 
+from convatlas import cache
 from convatlas.errors import ConvAtlasError
+from convatlas.locks import locked
 from convatlas.train.checkpoint import Checkpoint, newest, save, write_whole
 from convatlas.train.config import TrainConfig
 from convatlas.train.processes import Alone, led
 
 SCHEMA = "convatlas.run/1"
+OFTEN = 10.0  # seconds, at least, between two checkpoints of a run that is sparing of them
+RARELY = 50  # times what the last one took, at least: so they take no more than a fiftieth of the time
 _DECIDE = ("recipe", "network", "config", "data", "weights")  # a run that differs in these is another run
-
-
-class Stopped(Exception):
-    """The run was asked to stop, and has saved where it is."""
 
 
 class Run:
@@ -46,6 +47,7 @@ class Run:
         metrics: BinaryIO | None,
         say: Callable[[str], None],
         together: Alone,
+        sparing: bool,
     ) -> None:
         self.folder = folder
         self.described = described
@@ -53,6 +55,11 @@ class Run:
         self._metrics = metrics  # of the process that writes; the others read
         self._say = say
         self._together = together
+        self._sparing = sparing
+        self.began = self._saved = time.perf_counter()
+        self._cost = 0.0  # seconds that the last checkpoint took
+        self.before = 0.0  # seconds that others spent on what was taken up
+        self.lost = False  # the disk took no checkpoint of a run that can do without
 
     @property
     def checkpoints(self) -> Path:
@@ -62,6 +69,7 @@ class Run:
     def resume(self) -> Checkpoint | None:
         """The newest sound checkpoint, with metrics.jsonl cut back to what it was then; None at the beginning."""
         found = newest(self.checkpoints, self._say)
+        self.before = found.state.get("seconds", 0.0) if found else 0.0
         if self._metrics is None:
             return found
         length = found.state["metrics_bytes"] if found else 0
@@ -75,21 +83,41 @@ class Run:
         return found
 
     def log(self, **row: Any) -> None:
-        """Appends a line to metrics.jsonl."""
-        if self._metrics:
+        """Appends a line to metrics.jsonl, unless the run is sparing: nobody reads it there."""
+        if self._metrics and not self._sparing:
             self._metrics.write(json.dumps(row).encode() + b"\n")
             self._metrics.flush()
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """A checkpoint. Raises `ConvAtlasError` where the disk does not take it; the one before it can be read then."""
-        led(self._together, lambda: self._save(step, tensors, state))
+        if self.lost:
+            return
+        started = time.perf_counter()
+        try:
+            led(self._together, lambda: self._save(step, tensors, state))
+        except ConvAtlasError as error:
+            self._do_without(error)
+        self._saved = time.perf_counter()
+        self._cost = self._saved - started
+
+    def is_due(self, asked: bool) -> bool:
+        """Whether a checkpoint follows this step: where one was `asked` for or, if the run is sparing, some time after the last one."""
+        if not self._sparing:
+            return asked
+        return time.perf_counter() - self._saved >= max(OFTEN, RARELY * self._cost)
+
+    def _do_without(self, error: ConvAtlasError) -> None:
+        if not self._sparing:
+            raise error
+        self.lost = True
+        self._say(f"{error.message} The training goes on; stopped, it would begin again from what was saved before.")
 
     def _save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         assert self._metrics, "only the process that leads writes"
         try:
             os.fsync(self._metrics.fileno())
-            found = Checkpoint(step=step, tensors=tensors, state={**state, "metrics_bytes": self._metrics.tell()})
-            save(self.checkpoints, found)
+            told = {"metrics_bytes": self._metrics.tell(), "seconds": self.before + time.perf_counter() - self.began}
+            save(self.checkpoints, Checkpoint(step=step, tensors=tensors, state={**state, **told}))
         except OSError as error:
             raise ConvAtlasError(
                 f"{self.checkpoints}: step {step} cannot be saved ({error}); the checkpoint before it is as it was.",
@@ -100,10 +128,14 @@ class Run:
         """Raises `ConvAtlasError` where three checkpoints of `bytes_` would not fit: two are kept while a third is written."""
         free = shutil.disk_usage(self.folder).free
         if free < 3 * bytes_:
-            raise ConvAtlasError(
+            error = ConvAtlasError(
                 f"{self.folder}: {free / 1e6:,.0f} MB are free, and checkpoints need {3 * bytes_ / 1e6:,.0f} MB.",
                 remedy="Make room, or give a folder on another disk with --out.",
             )
+            self._do_without(error)
+        elif self._sparing and (limit := cache.size_limit()) < 3 * bytes_:
+            words = f"checkpoints need {3 * bytes_ / 1e6:,.0f} MB"
+            self._do_without(ConvAtlasError(f"The cache may hold {limit / 1e6:,.1f} MB, and {words}."))
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -133,17 +165,21 @@ def open_run(
     described: Mapping[str, Any],
     say: Callable[[str], None] = lambda message: None,
     together: Alone | None = None,
+    *,
+    sparing: bool = False,
 ) -> Iterator[Run]:
     """The run in `folder`, a new one or the one that is there if it trains the same thing. Of several processes the first writes.
 
     `described` is what goes into run.json: `recipe`, `network`, `config`, `data` and `weights` decide the result, anything else is for
-    the record. Raises `ConvAtlasError` where the folder holds another run, something else, or a run that another process trains.
+    the record. A `sparing` run is one that can be lost, as in the cache: it is saved every so often, whatever epochs and `save_every` say,
+    and goes on without where the disk takes no checkpoint. Raises `ConvAtlasError` where the folder holds another run, something else, or
+    a run that another process trains.
     """
     described = json.loads(json.dumps({"schema": SCHEMA, **described}))  # as it will be read
     together = together or Alone()
     with contextlib.ExitStack() as open_:
         metrics = led(together, lambda: _opened(folder, described, say, open_))
-        yield Run(folder, described, metrics, say, together)
+        yield Run(folder, described, metrics, say, together, sparing)
 
 
 def _opened(
@@ -221,15 +257,9 @@ def differences(there: Any, now: Any, name: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time; a lock of the operating system's, which is free again when its holder is killed."""
-    try:
-        import fcntl
-    except ImportError:  # Windows, which has no such locks
-        yield
-        return
-    with (folder / ".lock").open("w") as file:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(locked(folder / ".lock", wait=False))
         except BlockingIOError:
             raise ConvAtlasError(
                 f"{folder} is being trained by another process.",

@@ -29,6 +29,7 @@ class Trial:
     rows: Index  # (m,) of the images
     logits: Array  # (m, K)
     seconds: float
+    leverages: Array | None = None  # (m,) by what its network reads of them (`confidence.Among`); None of a probe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ learn more slowly (Howard, Ruder. Universal Language Model Fine-tuning for Text 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,8 +24,9 @@ from convatlas.train.images import Images
 from convatlas.train.learner import Epoch
 from convatlas.train.loop import answers, train
 from convatlas.train.processes import Alone
+from convatlas.train.run import Run
 from convatlas.transfer.frozen import Audit, Norms, Tuned, parted
-from convatlas.transfer.maps import Maps, cached_maps
+from convatlas.transfer.maps import Maps, Precision, TooLarge, cached_maps
 from convatlas.transfer.plans import ALL, Plan
 from convatlas.transfer.probe import Probe
 from convatlas.zoo import ConvNet, feature
@@ -46,6 +47,7 @@ class Tuning:
     config: TrainConfig
     norms: Norms = "frozen"
     views: int = 1  # ways in which an image is shown; 1 is as it is in use
+    maps: Precision = "float32"  # in which maps that are trained on are kept; those that judge are exact
 
     @property
     def cut(self) -> str | None:
@@ -94,6 +96,15 @@ def begin_as_probe(model: ConvNet, probe: Probe) -> bool:
     return True
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a network makes of images."""
+
+    logits: np.ndarray  # (n, classes) float64
+    maps: np.ndarray  # (n, maps) float32: the means of the maps that its head reads
+    read: np.ndarray  # (n, d) float32: what its classifier reads, which in a head of several layers is something else
+
+
 class Finetune:
     """A network, parted at a plan's cut. It learns from images, or from the maps that its frozen part has made of them: whichever it is
     given, the same weights train."""
@@ -122,28 +133,48 @@ class Finetune:
         self._of_maps = Tuned(None, whole.trained, tuning.norms)
 
     def shown(self, images: Images, *, training: bool) -> Images:
-        """What the frozen part makes of `images`, from the cache; the images themselves where nothing is frozen, or nothing can be kept."""
-        if self._seen is None:
+        """What the frozen part makes of `images`, from the cache; the images themselves where nothing is frozen, or nothing can be kept.
+
+        With maps in float16 those that are not for `training` are the images too: the network that is judged is the one that is used.
+        """
+        maps = self.tuning.maps
+        if self._seen is None or (maps == "float16" and not training):
             return images
         try:
-            return cached_maps(
-                self._seen,
-                images,
-                self.tuning.config,
-                key=self._key,
-                views=self.tuning.views if training else 1,
-                device=self._device,
-                progress=self._progress,
-                say=self._say,
-            )
+            try:
+                return self._kept(images, maps, training)
+            except TooLarge as why:
+                self._say(f"the maps before {self.tuning.cut} are kept in float32: {why.message}")
+                return self._kept(images, "float32", training)
         except Unmappable as why:
             self._say(f"the frozen part is run anew in every step: {why}")
             return images
 
+    def _kept(self, images: Images, dtype: Precision, training: bool) -> Maps:
+        assert self._seen
+        return cached_maps(
+            self._seen,
+            images,
+            self.tuning.config,
+            key=self._key,
+            views=self.tuning.views if training else 1,
+            dtype=dtype,
+            device=self._device,
+            progress=self._progress,
+            say=self._say,
+        )
+
     def train(
-        self, images: Images, *, progress: Callable[[int, int], None] = lambda step, steps: None
+        self,
+        images: Images,
+        *,
+        run: Run | None = None,
+        progress: Callable[[int, int], None] = lambda step, steps: None,
     ) -> tuple[Epoch, ...]:
-        """Trains on `images` or, as `shown` gives them, on their maps; the history. The frozen part is audited after every epoch."""
+        """Trains on `images` or, as `shown` gives them, on their maps; the history. The frozen part is audited after every epoch.
+
+        With a `run` it goes on where that stopped, and raises `Stopped` when it is asked to stop.
+        """
         config = self.tuning.config
         if images.prepared:  # augmented already, where that was asked for
             config = replace(config, augment=Augment())
@@ -151,11 +182,28 @@ class Finetune:
         def audited(epoch: Epoch) -> None:
             self.audit.check()
 
-        history = train(
-            *(self._taking(images), images, config), together=Alone(self._device), log=audited, progress=progress
-        )
+        with run.listening() if run else nullcontext():
+            history = train(
+                *(self._taking(images), images, config),
+                together=Alone(self._device),
+                run=run,
+                log=audited,
+                progress=progress,
+            )
+        self.audit.check()  # a run that is taken up at its end has no epoch left
         self.model.eval()
         return history
+
+    def trained(self) -> dict[str, torch.Tensor]:
+        """The numbers of the part that trains."""
+        return self._of_maps.trained.state_dict()
+
+    def put(self, trained: Mapping[str, torch.Tensor]) -> None:
+        """Makes the part that trains what it was after a training."""
+        self._of_maps.to(self._device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - as `train`
+        self._of_maps.trained.load_state_dict(trained)
+        self.audit.check()
+        self.model.eval()
 
     def tried(self, images: Images) -> tuple[Images, float]:
         """What training sees of a few images, in memory, and the seconds that the frozen part takes to make it, once."""
@@ -172,26 +220,34 @@ class Finetune:
             return images, 0.0
         return Maps(maps.cpu().numpy(), 1, images.labels, images.names, "tried"), seconds
 
-    def logits(self, images: Images) -> np.ndarray:
-        """(n, classes) float64 of images, or of their maps."""
-        given = answers(self._taking(images), images, self.tuning.config, Alone(self._device))
-        return torch.cat([logits for _, logits in given]).double().cpu().numpy()  # one process has them in order
-
-    def features(self, images: Images) -> np.ndarray:
-        """(n, maps) float32: the means of the maps that the head reads of images, or of their maps."""
-        kept: list[torch.Tensor] = []
-
-        def read(_: nn.Module, given: tuple[Any, ...]) -> None:
-            maps = feature(given[0])
-            kept.append(maps.mean((2, 3)) if maps.ndim == 4 else maps)
-
-        handle = self.model.head.register_forward_pre_hook(read)
-        try:
-            for _ in answers(self._taking(images), images, self.tuning.config, Alone(self._device)):
-                pass
+    def seen(self, images: Images) -> Seen:
+        """What the network makes of images, or of their maps, in evaluation mode."""
+        maps, read = list[torch.Tensor](), list[torch.Tensor]()
+        handles = [
+            self.model.head.register_forward_pre_hook(_keeper(maps)),
+            self.model.get_submodule(self.model.classifiers[0]).register_forward_pre_hook(_keeper(read)),
+        ]
+        try:  # one process has them in order
+            given = answers(self._taking(images), images, self.tuning.config, Alone(self._device))
+            logits = [logits for _, logits in given]
         finally:
-            handle.remove()
-        return torch.cat(kept).float().cpu().numpy()
+            for handle in handles:
+                handle.remove()
+        return Seen(
+            logits=torch.cat(logits).double().cpu().numpy(),
+            maps=torch.cat(maps).float().cpu().numpy(),
+            read=torch.cat(read).float().cpu().numpy(),
+        )
 
     def _taking(self, images: Images) -> Tuned:
         return self._of_maps if images.prepared else self._of_images
+
+
+def _keeper(kept: list[torch.Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    """A hook that keeps what a layer is given, of maps their means."""
+
+    def keep(_: nn.Module, given: tuple[Any, ...]) -> None:
+        maps = feature(given[0])
+        kept.append(maps.mean((2, 3)) if maps.ndim == 4 else maps)
+
+    return keep

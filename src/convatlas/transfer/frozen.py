@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from convatlas.errors import ConvAtlasError
+from convatlas.train.images import digest
 from convatlas.zoo import ConvNet, iter_cuts, prefix, suffix
 
 # What batch norms do in the part that trains: nothing, follow the images' statistics, or also learn scale and shift.
@@ -82,6 +83,10 @@ class Audit:
     def tensors(self) -> int:
         """How many parameters and buffers are compared."""
         return len(self._kept)
+
+    def sha256(self) -> str:
+        """Of the copy, for whoever goes on with a training: frozen then must be frozen now."""
+        return digest(*self._kept.values())
 
     def check(self) -> None:
         """Raises `RuntimeError`, naming the first, if any parameter or buffer differs in a single bit from what it was."""

@@ -3,13 +3,15 @@
 The maps at the cut lie in a mapped file of the cache (see `mapped`), one row for each way in which an image is shown; the part that trains
 takes them from there. In float32 and without augmentation, training on them gives the same losses, bit for bit, as running the frozen
 part every time: the maps are made in batches as large as those of training, since a kernel for another size may add in another order,
-while what else is in the batch does not matter. Konuk et al. (Learning from Offline Foundation Features with Tensor Augmentations.
-2024. https://arxiv.org/abs/2410.02527) keep features in the same way.
+while what else is in the batch does not matter. In float16 they take half of the space, and losses are the same but for rounding. Konuk
+et al. (Learning from Offline Foundation Features with Tensor Augmentations. 2024. https://arxiv.org/abs/2410.02527) keep features in the
+same way.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -19,11 +21,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from convatlas.errors import ConvAtlasError
 from convatlas.mapped import Rows, Unmappable, mapped
 from convatlas.train.augment import augmented, standardised
 from convatlas.train.config import Augment, TrainConfig
 from convatlas.train.images import Images, Wanted, digest
 from convatlas.train.order import seed_of
+
+Precision = Literal["float32", "float16"]  # of numbers that are kept
+MOST = 65504.0  # in float16
+
+
+class TooLarge(ConvAtlasError):
+    """A map has numbers that float16 does not have."""
 
 
 class Maps:
@@ -58,7 +68,7 @@ def cached_maps(
     *,
     key: str,
     views: int = 1,
-    dtype: Literal["float32", "float16"] = "float32",
+    dtype: Precision = "float32",
     device: str = "cpu",
     progress: Callable[[int, int], None] = lambda done, total: None,
     say: Callable[[str], None] = lambda message: None,
@@ -67,7 +77,7 @@ def cached_maps(
 
     `key` is a hash of what decides the frozen part's numbers: the weights and the cut. With more than one of `views`, each is a draw of
     the config's augmentation, so many an image; else the images are shown as they are. Raises `Unmappable` for a network whose blocks pass
-    more than one map, and where there is no room.
+    more than one map, and where there is no room; `TooLarge` where float16 cannot hold them.
     """
     frozen = frozen.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue] - no such overload
     augment = config.augment if views > 1 else Augment()
@@ -83,6 +93,7 @@ def cached_maps(
         "shown": [config.shown_size if views == 1 else config.image_size, config.mean, config.std],
         "views": [views, asdict(augment), config.seed] if views > 1 else 1,
         "batch": config.batch_size,
+        "dtype": dtype,
         "torch": torch.__version__,
         "device": device,
         "cpu": torch.backends.cpu.get_cpu_capability(),
@@ -91,7 +102,7 @@ def cached_maps(
     rows = Rows(
         kind="maps",
         words="the cached maps",
-        otherwise="fine-tune from a later stage",
+        otherwise=f"fine-tune from a later stage{', or on maps in float16, which take half' * (dtype == 'float32')}",
         identity=json.loads(json.dumps(identity)),  # as it will be read back
         count=len(images) * views,
         shape=tuple(first.shape[1:]),
@@ -106,11 +117,18 @@ def cached_maps(
             with torch.inference_mode():
                 made = [frozen(_shown(images, shown, chosen, view, device))[:fresh].cpu() for view in range(views)]
             for image in torch.stack(made, dim=1).flatten(0, 1):
-                yield image.numpy()
+                yield image.numpy() if dtype == "float32" else _halved(image)
             progress(start + fresh, len(images))
 
     values, _ = mapped(rows, make, say)
     return Maps(values, views, images.labels, images.names, rows.path.stem)
+
+
+def _halved(image: Tensor) -> NDArray[Any]:
+    most = float(image.abs().max())
+    if MOST < most < math.inf:
+        raise TooLarge(f"the maps reach {most:,.0f}, and float16 ends at {MOST:,.0f}.", remedy="Keep them in float32.")
+    return image.half().numpy()
 
 
 def _shown(images: Images, config: TrainConfig, chosen: Sequence[int], view: int, device: str) -> Tensor:

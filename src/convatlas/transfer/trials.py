@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -30,9 +29,9 @@ class Trials:
 
     def run(self, plan: Plan, fold: int) -> Trial:
         """A plan that trains, trained without the images of a fold."""
-        started, out = time.perf_counter(), self.outs[fold]
-        found = self._shop.train(plan, self._rows[self._fold_of != fold], self._rows[out])
-        return Trial(fold=fold, rows=out, logits=found.logits, seconds=time.perf_counter() - started)
+        out = self.outs[fold]
+        found = self._shop.judge(plan, self._rows[self._fold_of != fold], self._rows[out])
+        return Trial(fold=fold, rows=out, logits=found.logits, leverages=found.leverages, seconds=found.seconds)
 
     def probed(self, features: Features, class_weights: ClassWeights = None) -> list[Trial]:
         """A probe on each fold; `features` are those of `rows`."""
@@ -76,4 +75,5 @@ class Trials:
             budget=budget,
             share=self.share,
             closing=1 + self.share * closing,
+            clock=self._shop.clock,
         )
