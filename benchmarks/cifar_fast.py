@@ -27,8 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import convatlas
 from convatlas import zoo
 from convatlas.analysis.analysis import analyse
+from convatlas.errors import Stopped
 from convatlas.train.recipes import recipe
-from convatlas.train.run import Stopped
 from measuring import ROOT, SHARED, folder, python, say, section, table, target
 
 RUNS = ROOT / "runs/cifar_fast"

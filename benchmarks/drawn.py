@@ -33,6 +33,7 @@ class Drawing:
 class Features:
     """Images of one drawing, class by class, each with its rungs."""
 
+    records: tuple[Record, ...]
     labels: np.ndarray
     rungs: Rungs
     last: str  # the last single stage
@@ -66,7 +67,12 @@ class Sets:
         labels = np.array([names.index(item.record.label) for item in usable])
         sha256s = [item.sha256 for item in usable]
         means = passed.store.means(sha256s)
-        return Features(labels=labels, rungs=ladder(means, passed.store.deviations(sha256s)), last=list(means)[-1])
+        return Features(
+            records=tuple(item.record for item in usable),
+            labels=labels,
+            rungs=ladder(means, passed.store.deviations(sha256s)),
+            last=list(means)[-1],
+        )
 
     def dataset(self, name: str) -> Dataset:
         """The set, listed once."""

@@ -135,9 +135,15 @@ def test_wrong_usage_is_status_2(run: Run, words: tuple[str, ...]) -> None:
         (("evaluate", "{tmp}", "{photos}"), "{tmp}: not a model folder"),
         (("evaluate", "{model}", "{photos}", "--split", "val"), "has no val split"),
         (("evaluate", "{model}", "{tmp}/absent"), "there is no {tmp}/absent"),
-        (("predict", "{model}", "{photos}", "--sets", "99%"), "24 training images cannot show a coverage of sets"),
+        (
+            ("predict", "{model}", "{photos}", "--sets", "99%"),
+            "24 held-out training images cannot show a coverage of sets",
+        ),
         (("predict", "{model}", "{photos}", "--sets", "80%", "--explain", "{tmp}/e"), "Leave one of them out"),
-        (("evaluate", "{model}", "{photos}", "--false-reject", "1%"), "24 training images cannot show a false-reject"),
+        (
+            ("evaluate", "{model}", "{photos}", "--false-reject", "1%"),
+            "24 held-out training images cannot show a false-reject",
+        ),
         (("evaluate", "{model}", "{photos}", "--sets", "0.9", "--views", "flip"), "not for the views 'flip'"),
         (("pack", "--weights", "{weights}", "--out", "{tmp}/m"), "what its 10 classes are called"),
         (

@@ -187,5 +187,5 @@ def test_what_is_promised_is_counted_image_by_image(fitted: FitResult, photos: P
 
 
 def test_no_rate_is_measured_that_cannot_be_stated(fitted: FitResult, photos: Path) -> None:
-    with pytest.raises(ConvAtlasError, match="24 training images cannot show a false-reject rate of 0.03"):
+    with pytest.raises(ConvAtlasError, match="24 held-out training images cannot show a false-reject rate of 0.03"):
         evaluate(fitted.bundle, photos, false_reject=0.03)

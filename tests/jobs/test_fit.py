@@ -117,7 +117,7 @@ def test_the_ladder_has_every_stage_and_one_choice(result: dict[str, Any]) -> No
 
 def test_time_and_work_are_accounted_for(result: dict[str, Any]) -> None:
     seconds = result["seconds"]
-    assert set(seconds) == {"import", "decode", "forward", "solve", "adapt", "report", "total"}
+    assert set(seconds) == {"import", "decode", "forward", "solve", "rank", "adapt", "control", "report", "total"}
     assert seconds["report"] is None
     parts = [seconds[name] for name in ("import", "decode", "forward", "solve")]
     assert all(part >= 0 for part in parts)

@@ -19,7 +19,7 @@ from convatlas.jobs import shares
 from convatlas.jobs.images import Pass, extract_features
 from convatlas.train.processes import Alone
 from convatlas.weights.source import find_weights
-from tiny import write_split
+from tiny import write_split, write_weights
 
 
 class InThreads(Alone):
@@ -71,7 +71,9 @@ def test_each_content_is_run_once_and_the_result_is_that_of_one_process(
 
     def one(rank: int) -> None:
         caches.folder = tmp_path / f"shared{rank}"
-        ran[rank] = shares.share_features(dataset, source, InThreads(rank, answers, barrier), device="cpu")
+        ran[rank] = shares.share_features(
+            dataset, dataset.records, source, InThreads(rank, answers, barrier), device="cpu"
+        )
 
     threads = [threading.Thread(target=one, args=(rank,)) for rank in range(count)]
     for thread in threads:
@@ -102,6 +104,28 @@ def test_a_fit_by_two_processes_is_one_fit(photos: Path, backbone: Path, tmp_pat
     assert (two["accuracy"], two["plan"], two["strength"]) == (one["accuracy"], one["plan"], one["strength"])
     assert two["log_loss"] == pytest.approx(one["log_loss"], rel=1e-4)
     assert (tmp_path / "two/model.safetensors").is_file()
+
+
+def test_several_networks_are_ranked_by_two_processes_as_by_one(photos: Path, backbone: Path, tmp_path: Path) -> None:
+    """A network that cannot be run is the first process's to tell, and does not keep the others waiting."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    write_weights(folder / "a.safetensors")
+    write_weights(folder / "b.safetensors", name="resnet32_cifar")
+    (folder / "broken.safetensors").write_bytes(b"no tensors")
+    (folder / "broken.json").write_text((folder / "a.json").read_text())
+    words = [sys.executable, "-m", "convatlas", "fit", photos, "--backbones", folder, "--no-report", "--json"]
+    environment = {**os.environ, "CONVATLAS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [*words, "--out", tmp_path / "two", "--processes", "2"], capture_output=True, timeout=300, env=environment
+    )
+    assert run.returncode == 0, run.stderr.decode()
+    two = json.loads(run.stdout)["networks"]
+    one = convatlas.fit(photos, backbones=folder, out=tmp_path / "one", report=False).json["networks"]
+    assert [(row["name"], row.get("accuracy"), row["failure"]) for row in two["rows"]] == [
+        (row["name"], row.get("accuracy"), row["failure"]) for row in one["rows"]
+    ]
+    assert sum(row["failure"] is None for row in one["rows"]) == 2
 
 
 @pytest.mark.parametrize("given", [{"processes": 0}, {"nodes": 0}])

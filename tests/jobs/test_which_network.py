@@ -116,7 +116,6 @@ def test_only_the_chosen_one_sees_the_test_part(
         ("resnet20_cifar,resnet32_cifar", {"weights": True, "backbone": "lenet5"}, "Leave one of them out"),
         ("resnet20_cifar,resnet32_cifar", {"weights": True, "plan": "probe:stage9"}, "no stage 'stage9'"),
         ("resnet20_cifar,resnet32_cifar", {"weights": "a.safetensors"}, "is no folder"),
-        ("resnet20_cifar,resnet32_cifar", {"weights": True, "processes": 2}, "Rank the networks in one process"),
     ],
 )
 def test_what_cannot_be_ranked_is_named(

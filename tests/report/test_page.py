@@ -137,7 +137,7 @@ def test_the_page_says_what_the_result_says(tmp_path: Path) -> None:
         "and 150 more, all in fit.json",
         "9.7 s in all.",
         "forward running them through the network, every stage at once 4.1 s 42 %",
-        "other everything else: listing files, other networks, the forecast, saving, verifying 0.70 s 7 %",
+        "other everything else: listing files, the forecast, saving, verifying 0.70 s 7 %",
         "convatlas predict model photo.jpg",
         "convatlas.load('model')",
         "PyTorch 2.15.0",

@@ -198,6 +198,34 @@ def test_a_study_that_was_stopped_goes_on(data: Path, tmp_path: Path, monkeypatc
     assert found.json["rows"] == whole.json["rows"] and found.json["figures"] == whole.json["figures"]
 
 
+@pytest.mark.parametrize("name", ["filters", pytest.param("auxiliary", marks=pytest.mark.slow)])
+def test_settings_change_every_training_and_the_page_says_so(data: Path, tmp_path: Path, name: str) -> None:
+    changed = ["optim.warmup_epochs=0.5", "label_smoothing=0.1"]
+    found = convatlas.study(
+        name, data, out=tmp_path / "out", epochs=1, images=12, seeds=1, settings=changed, device="cpu"
+    ).json
+    configs = [json.loads(file.read_text())["config"] for file in (tmp_path / "out/runs").glob("*/run.json")]
+    assert configs and all((c["optim"]["warmup_epochs"], c["label_smoothing"]) == (0.5, 0.1) for c in configs)
+    assert "Every training has optim.warmup_epochs=0.5, label_smoothing=0.1" in found["shortened"]
+    assert "--set=optim.warmup_epochs=0.5" in found["command"] and found["settings"] == changed
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "said"),
+    [
+        ("filters", "optim.lrr=1", "did you mean 'optim.lr'"),
+        ("filters", "epochs=3", "a study has its own epochs; give --epochs"),
+        ("filters", "lr", "sets nothing"),
+        ("two-processes", "optim.lr=1", "trains on no images; leave out --set"),
+        ("quadrants", "optim.lr=1", "takes no --set"),
+    ],
+)
+def test_settings_that_are_none_are_refused(data: Path, tmp_path: Path, name: str, setting: str, said: str) -> None:
+    with pytest.raises(ConvAtlasError, match=re.escape(said)):
+        convatlas.study(name, data, out=tmp_path / "out", settings=[setting], device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_of_the_verb_train_is_taken_as_it_is(data: Path, tmp_path: Path) -> None:
     settings = ["epochs=1", "seed=0"]
     run = tmp_path / "runs/plain20_cifar-0"
@@ -334,7 +362,12 @@ def four(
     ("plain", "residual", "said", "not_said"),
     [
         (0.2, -0.2, ["plain-56 fits its training images worse", "the shortcuts turn it round"], ["not shown here"]),
-        (0.2, 0.0, ["That is degradation, and with the shortcuts it does not show"], ["turn it round"]),
+        (
+            0.2,
+            0.0,
+            ["That is degradation; whether the shortcuts cure all of it, these runs leave open"],
+            ["turn it round"],
+        ),
         (0.2, 0.2, ["degradation of both kinds"], ["turn it round"]),
         (-0.2, -0.2, ["plain-56 fits its training images better", "degradation is not shown here"], ["That is"]),
         (0.0, 0.0, ["do not show a difference between plain-56 and plain-20", "not shown here"], ["That is"]),

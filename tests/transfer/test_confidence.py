@@ -69,9 +69,9 @@ def test_new_images_are_measured_as_by_the_moments(width: int) -> None:
     probe = fit_probe(features, labels, CLASSES)
     confidence = fit_confidence(features, labels, probe)
     new, _ = drawn(10, width, 1, away=2.0)
-    both = np.vstack([features, new]) * confidence.scaling
+    both = np.vstack([features, new]) * confidence.metric.scaling
     expected = from_moments(both, np.arange(50) < 40, np.ones(50), probe.strength * 40)[40:]
-    np.testing.assert_allclose(confidence.leverages(new), expected, rtol=1e-4)
+    np.testing.assert_allclose(confidence.metric.leverages(new), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("width", [6, 80], ids=["fewer features than images", "more"])

@@ -90,7 +90,10 @@ class Bench:
 def ensure_same(found: Trained, alone: Trained) -> None:
     assert found.losses == alone.losses
     assert np.array_equal(found.logits, alone.logits) and found.logits.dtype == alone.logits.dtype
-    assert np.array_equal(found.features, alone.features)
+    assert np.array_equal(found.read, alone.read) and found.own and alone.own
+    assert all(
+        np.array_equal(getattr(found.own, name), getattr(alone.own, name)) for name in ("logits", "maps", "read")
+    )
     weights, expected = found.model.state_dict(), alone.model.state_dict()
     assert weights.keys() == expected.keys()
     assert all(torch.equal(weights[key], x) for key, x in expected.items())

@@ -86,7 +86,7 @@ class Classifier:
 
         With `false_reject`, images unlike the training images are "none of these"; the rate, such as 0.05, is the share of images of its
         own classes to which that happens. With `sets`, such as 0.9, each row has the classes (`one_of`) among which the true one is that
-        often. Both are for probes in a single view: see `promise`.
+        often. Both are for one network in a single view: see `promise`.
         """
         looked = self.looking(views)
         promise = self.promise(looked, false_reject, sets)
@@ -119,7 +119,7 @@ class Classifier:
 
     def promise(self, views: Views, false_reject: float | None, sets: float | None) -> Promise | None:
         """What can be promised of its answers; None where nothing is asked for. Raises `ConvAtlasError` for what the training images
-        cannot show, and for a classifier that has none to show it: an ensemble, a network that was tuned, an older folder."""
+        cannot show, and for a classifier that has none to show it: an ensemble, a packed network, an older folder."""
         if false_reject is None and sets is None:
             return None
         if views.name != "centre":
@@ -131,7 +131,7 @@ class Classifier:
             what = "is an ensemble" if self.ensemble else f"has no {CONFIDENCE}"
             raise ConvAtlasError(
                 f"{self.folder}: {what}, so no false-reject rate and no set of classes can be stated for it.",
-                remedy="Probes that this version's `convatlas fit` makes can: fit one, with --plan probe.",
+                remedy="Models of one network that this version's `convatlas fit` makes have it: fit one.",
             )
         return Promise(confidence=self.confidence, false_reject=false_reject, coverage=sets)
 

@@ -6,8 +6,8 @@ Residuals and Influence in Regression. 1982), and its largest logit, small where
 mean and the spread over training images, held out in turn, and of these the unlikenesses; an image as unlike as only 5 % of them is
 "none of these" at a false-reject rate of 5 %. For the sets of classes see `metrics.conformal`.
 
-All of it is in `confidence.safetensors`: numbers, no paths, no labels. It speaks of one view of an image through one network that was
-not tuned: of others these training images say nothing, and asking is an error.
+All of it is in `confidence.safetensors`: numbers, no paths, no labels. It speaks of one view of an image through one network: of others
+these training images say nothing, and asking is an error.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ SCHEMA = "convatlas.confidence/1"
 NONE_OF_THESE = "none of these"
 
 _ROWS = 1024  # images measured at a time
-_TENSORS = ("mean", "scaling", "axes", "gains", "centres", "spreads", "unlikenesses", "own_scores")
+_METRIC = ("mean", "scaling", "axes", "gains")
+_HELD_OUT = ("centres", "spreads", "unlikenesses", "own_scores")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Confidence:
-    """What the training images, held out in turn, say of answers."""
+class Metric:
+    """How far features lie from those of the training images."""
 
     mean: np.ndarray  # (d,) float64, of what the classifier's last layer reads
     scaling: np.ndarray  # (d,) float64
@@ -40,11 +41,6 @@ class Confidence:
     gains: np.ndarray  # (m,) float64: one over variance and penalty along each axis
     outside: float  # the same of what lies along none of them: the penalty alone
     share: float  # the intercept's: one over the number of images
-    centres: np.ndarray  # (2,) float64: the means of the held-out images' `signs`
-    spreads: np.ndarray  # (2,) float64: their standard deviations
-    unlikenesses: np.ndarray  # (n,) float64: of the training images, held out
-    own_scores: np.ndarray  # (n,) float64: the `set_scores` of their own classes, held out
-    protocol: str  # how images were held out, in words
 
     def leverages(self, features: np.ndarray) -> np.ndarray:
         """(n,) of features (n, d), as the classifier's last layer reads them."""
@@ -56,9 +52,21 @@ class Confidence:
             found[start : start + _ROWS] = along**2 @ self.gains + (beside**2).sum(axis=1) * self.outside + self.share
         return found
 
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Confidence:
+    """What training images, held out, say of answers."""
+
+    metric: Metric
+    centres: np.ndarray  # (2,) float64: the means of the held-out images' `signs`
+    spreads: np.ndarray  # (2,) float64: their standard deviations
+    unlikenesses: np.ndarray  # (n,) float64: of the training images, held out
+    own_scores: np.ndarray  # (n,) float64: the `set_scores` of their own classes, held out
+    protocol: str  # how images were held out, in words
+
     def typicality(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
-        """(n,): the share of training images at least as unlike the others as each image is, itself counted."""
-        found = unlikeness(signs(self.leverages(features), logits), self.centres, self.spreads)
+        """(n,): the share of held-out images at least as unlike the others as each image is, itself counted."""
+        found = unlikeness(signs(self.metric.leverages(features), logits), self.centres, self.spreads)
         return p_values(self.unlikenesses, found)
 
     def typicality_of_training(self) -> np.ndarray:
@@ -74,8 +82,10 @@ class Confidence:
         """Writes FOLDER/confidence.safetensors."""
         from safetensors.numpy import save_file
 
-        tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}
-        tensors["numbers"] = np.array([self.outside, self.share])
+        tensors = {name: getattr(self.metric, name) for name in _METRIC}
+        tensors |= {name: getattr(self, name) for name in _HELD_OUT}
+        tensors["numbers"] = np.array([self.metric.outside, self.metric.share])
+        tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
         save_file(tensors, folder / CONFIDENCE, metadata={"schema": SCHEMA, "protocol": self.protocol})
 
 
@@ -125,7 +135,7 @@ def _check(what: str, rate: float, errors: float, count: int, bound: str) -> Non
         )
     if fewest(errors) > count:
         raise ConvAtlasError(
-            f"{count} training images cannot show a {what} of {rate:.3g}, which takes {fewest(errors)}.",
+            f"{count} held-out training images cannot show a {what} of {rate:.3g}, which takes {fewest(errors)}.",
             remedy=f"Ask for {bound}, or fit more images.",
         )
 
@@ -146,11 +156,11 @@ def read_confidence(folder: Path) -> Confidence | None:
                     remedy="Update ConvAtlas.",
                 )
             outside, share = file.get_tensor("numbers")
+            metric = Metric(
+                **{name: file.get_tensor(name) for name in _METRIC}, outside=float(outside), share=float(share)
+            )
             return Confidence(
-                **{name: file.get_tensor(name) for name in _TENSORS},
-                outside=float(outside),
-                share=float(share),
-                protocol=told["protocol"],
+                metric=metric, **{name: file.get_tensor(name) for name in _HELD_OUT}, protocol=told["protocol"]
             )
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ConvAtlasError(f"{path}: cannot be read ({error}).", remedy="Copy the model folder again.") from error

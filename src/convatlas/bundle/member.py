@@ -119,9 +119,9 @@ class Member:
 
 
 def _keeper(kept: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    """A hook that keeps what a layer reads."""
+    """A hook that keeps what a layer reads, of maps their means."""
 
     def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        kept.append(inputs[0])
+        kept.append(inputs[0].mean((2, 3)) if inputs[0].ndim == 4 else inputs[0])
 
     return keep

@@ -54,6 +54,10 @@ def study(
     seeds: Annotated[
         int | None, typer.Option("--seeds", metavar="K", min=1, help="Trainings of each network; of quadrants, splits.")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change every training, as optim.warmup_epochs=5."),
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="The full length, for a GPU, not that of an hour.")] = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Train nothing; tell what the runs show, finished or not.")
@@ -76,6 +80,7 @@ def study(
             epochs=epochs,
             images=images,
             seeds=seeds,
+            settings=settings or (),
             full=full,
             partial=partial,
             device=device,

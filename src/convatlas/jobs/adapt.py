@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from convatlas import catalogue, zoo
+from convatlas.bundle.confidence import Confidence
 from convatlas.data import Dataset, Record, folds
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.analyse import analyse
@@ -23,6 +24,7 @@ from convatlas.jobs.images import Progress, silent
 from convatlas.jobs.pixels import prepared
 from convatlas.metrics import softmax
 from convatlas.transfer.advise import Advice, follow
+from convatlas.transfer.confidence import confidence_of_trials
 from convatlas.transfer.frozen import Norms
 from convatlas.transfer.maps import Precision
 from convatlas.transfer.plans import ALL, Plan, plans_for
@@ -44,6 +46,8 @@ class Adapted:
     scale: float  # of its logits: 1 / the temperature
     test: np.ndarray  # (m, K) probabilities of the test images, calibrated
     held_out: np.ndarray  # (n, K) of the training images by networks that had not seen them; NaN for images in no trial
+    confidence: Confidence | None  # what these say of the network's answers; None where there is none
+    typicality: np.ndarray | None  # (m,) of the test images by it; None without a test part
 
     @property
     def judged(self) -> np.ndarray:
@@ -137,17 +141,36 @@ def adapt(
     held_out = np.full((train, num_classes), np.nan)
     if not advice.chosen.trains:
         nothing = np.empty((0, num_classes))
-        return Adapted(advice=advice, trained=None, scale=advice.scale, test=nothing, held_out=held_out)
+        return Adapted(
+            advice=advice,
+            trained=None,
+            scale=advice.scale,
+            test=nothing,
+            held_out=held_out,
+            confidence=None,
+            typicality=None,
+        )
     done = {trial.fold for trial in advice.trials}
     more = [trials.run(advice.chosen, fold) for fold in asked if fold not in done]
     trained = shop.train(advice.chosen, rows, np.arange(train, len(records)), remember=True)
     classifier = trained.model.get_submodule(trained.model.classifiers[0])
     # LeNet's distances to codes cannot be scaled by their parameters
     scale = advice.scale if isinstance(classifier, nn.Linear | nn.Conv2d) else 1.0
-    for trial in [*advice.trials, *more]:
+    left_out = [*advice.trials, *more]
+    for trial in left_out:
         held_out[trial.rows] = softmax(scale * trial.logits)
-    test = softmax(scale * trained.logits)
-    return Adapted(advice=advice, trained=trained, scale=scale, test=test, held_out=held_out)
+    assert trained.own, "it was asked for"
+    confidence = confidence_of_trials(left_out, own, trained.own.read, scale=scale, folds=len(trials.outs))
+    logits, tested = scale * trained.logits, len(records) > train
+    return Adapted(
+        advice=advice,
+        trained=trained,
+        scale=scale,
+        test=softmax(logits),
+        held_out=held_out,
+        confidence=confidence,
+        typicality=confidence.typicality(trained.read, logits) if tested else None,
+    )
 
 
 def _stages(source: WeightsSource) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ class Decided:
     deals: Deals | None  # all of them
     judged: Side
     probabilities: np.ndarray  # (judged, K), calibrated
-    confidence: Confidence | None  # what the training images say of the probe; None of a network that was trained
+    confidence: Confidence  # what the training images say of the classifier
     typicality: np.ndarray | None  # (test,) by it; None without a test part
     told: list[str]  # what somebody should know
     solve_seconds: float
@@ -127,8 +127,10 @@ def decide(found: Material, wanted: Wanted, *, progress: Progress) -> Decided:
     else:
         outer, deals, kept = _outer(found, wanted, rungs)
         judged, probabilities = train.subset(kept), outer.probabilities[kept]
-    confidence, typicality = None, None
-    if not (adapted and adapted.trained):
+    typicality = None
+    if adapted and adapted.confidence:
+        confidence, typicality = adapted.confidence, adapted.typicality
+    else:
         best, probe = rungs[selection.name], selection.probe
         confidence = fit_confidence(best, train.labels, probe, class_weights=wanted.class_weights, folds=found.held_out)
         if len(test):

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import convatlas
 from convatlas import cache, catalogue
 from convatlas.bundle.folder import ensure_replaceable, whole_folder
-from convatlas.data import Dataset, scan
+from convatlas.data import Dataset, Record, scan
 from convatlas.data.framing import FitMode
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.decide import Decided, Wanted, decide
@@ -23,7 +25,15 @@ from convatlas.jobs.evidence import evidence
 from convatlas.jobs.fit_json import fit_json
 from convatlas.jobs.gallery import explain_rows, right_answers
 from convatlas.jobs.images import Progress, resolve_device, silent
-from convatlas.jobs.material import Material, default_out, framed, gather, refuse_among_images, refuse_blockers
+from convatlas.jobs.material import (
+    Material,
+    default_out,
+    framed,
+    gather,
+    refuse_among_images,
+    refuse_blockers,
+    training_records,
+)
 from convatlas.jobs.result import FitResult
 from convatlas.jobs.scores import MOST_MISTAKES, mistakes, write_thumbnails
 from convatlas.jobs.which_network import Backbones, entrants, which_network
@@ -61,7 +71,7 @@ def fit(
     `data` is a folder (`train/class/*` and `test/class/*`, or `class/*`), a zip or tar of one, or a CSV. `backbone` and `weights` (a file,
     a folder, a tag) choose the network; without them the best weights on this disk, else the embedded backbone. `backbones` names several
     (names, files or tags, or a folder of weights files; `weights` is then a folder in which names are looked for): they are ranked by
-    probes on held-out training images, and the cheapest that is not shown to be worse than the best is taken. `out` becomes the model
+    probes on held-out training images, and the best is taken, or a cheaper one shown to lose less than a point. `out` becomes the model
     folder, with `fit.json` and `report.html` in it.
 
     `plan` says what is done with the network: `probe`, `probe:stage3`, `tune:stage4`, `tune:all`, `scratch` (see `transfer.plans`); or
@@ -77,7 +87,7 @@ def fit(
     data or the weights cannot be used, or the plan is none; `Stopped` after Ctrl-C or SIGTERM in a training, when that was saved.
     """
     clock = _Clock()
-    _refuse_contradictions(backbone, backbones, plan, budget, augment, control, several=(processes, nodes) != (1, 1))
+    _refuse_contradictions(backbone, backbones, plan, budget, augment, control)
     if maps not in ("float32", "float16"):
         raise ConvAtlasError(f"maps in {maps}.", remedy="Give float32 or float16.")
     seconds = parse_budget(budget) if isinstance(budget, str) else budget
@@ -92,16 +102,21 @@ def fit(
     ensure_replaceable(target)
     limit = cache.size_limit()
 
+    if (processes, nodes) != (1, 1):
+        sources = [source] if source else [entrant.source for entrant in several if entrant.source]
+        records = dataset.records if source else training_records(dataset)
+        _share(dataset, records, sources, resize_mode, processes, nodes, resolve_device(device), progress)
     networks = None
     if source is None:
-        networks = which_network(
-            *(dataset, several),
-            plan=plan,
-            resize_mode=resize_mode,
-            class_weights=class_weights,
-            device=device,
-            progress=progress,
-        )
+        with clock.part("rank"):
+            networks = which_network(
+                *(dataset, several),
+                plan=plan,
+                resize_mode=resize_mode,
+                class_weights=class_weights,
+                device=device,
+                progress=progress,
+            )
         source = networks.source
     wanted = Wanted(
         plan=parse_plan(plan, catalogue.find(source.name).rungs),
@@ -114,15 +129,14 @@ def fit(
         seed=seed,
         control=control,
     )
-    if (processes, nodes) != (1, 1):
-        _share(dataset, source, resize_mode, processes, nodes, resolve_device(device), progress)
     found = gather(dataset, source, resize_mode, device=device, progress=progress)
     decided = decide(found, wanted, progress=progress)
     controlled = None
     if control:
         from convatlas.jobs.control import control_json  # and with it torch
 
-        controlled = control_json(found, wanted, decided, progress=progress)
+        with clock.part("control"):
+            controlled = control_json(found, wanted, decided, progress=progress)
     with whole_folder(target) as folder:
         result = fit_json(found, decided, target, device=resolve_device(device), report=report)
         result["control"] = controlled
@@ -149,16 +163,10 @@ def _refuse_contradictions(
     budget: str | float | None,
     augment: int,
     control: bool,
-    several: bool,
 ) -> None:
     """Raises `ConvAtlasError` for wishes that cannot all be granted."""
     if backbones is not None and backbone is not None:
         raise ConvAtlasError(f"backbone {backbone} and backbones {backbones}.", remedy="Leave one of them out.")
-    if backbones is not None and several:
-        raise ConvAtlasError(
-            "several processes share the pass of one network.",
-            remedy="Rank the networks in one process, then fit the chosen one in several.",
-        )
     if plan != AUTO and budget is not None:
         raise ConvAtlasError(
             f"a budget of {budget} is for plan auto, which searches; {plan} takes what it takes.",
@@ -175,15 +183,23 @@ def _refuse_contradictions(
 
 
 def _share(
-    dataset: Dataset, source: WeightsSource, mode: FitMode, processes: int, nodes: int, device: str, progress: Progress
+    dataset: Dataset,
+    records: Sequence[Record],
+    sources: Sequence[WeightsSource],
+    mode: FitMode,
+    processes: int,
+    nodes: int,
+    device: str,
+    progress: Progress,
 ) -> None:
-    """The pass by several processes, of which the first goes on and the others end."""
+    """The passes by several processes, of which the first goes on and the others end."""
     from convatlas.jobs.shares import share_features
     from convatlas.train.processes import processes as started
 
     together = started(processes, device, nodes=nodes)
     told = silent if together.rank else progress
-    share_features(dataset, framed(dataset, source, mode)[0], together, device=device, progress=told)
+    for source in sources:
+        share_features(dataset, records, framed(dataset, source, mode)[0], together, device=device, progress=told)
     if together.rank:
         raise SystemExit(0)
 
@@ -197,9 +213,10 @@ def _save(folder: Path, found: Material, decided: Decided, result: dict[str, Any
     wrong = mistakes(dataset, judged.records, decided.probabilities, judged.labels, classes)
     result["mistakes"] = write_thumbnails(dataset, wrong, folder) if report else [row for _, row in wrong]
     train, trained = found.train, decided.trained
-    if trained:
-        remember = probe_model.remembering(trained.features, train.records, train.sha256s)
-        probe_model.save_tuned(folder, found.source, trained.model, decided.scale, classes, result, remember)
+    if trained and trained.own:
+        remember = probe_model.remembering(trained.own.maps, train.records, train.sha256s)
+        how = decided.scale, classes, result, remember, decided.confidence
+        probe_model.save_tuned(folder, found.source, trained.model, *how)
     else:
         selection = decided.selection
         remember = probe_model.remembering(decided.rungs[selection.name], train.records, train.sha256s)
@@ -222,6 +239,14 @@ class _Clock:
     def __init__(self) -> None:
         self.started = time.perf_counter()
         self.before = convatlas.startup_seconds()
+        self.parts: dict[str, float | None] = {"rank": None, "control": None}  # where these were asked for
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """While this lasts, time belongs to that part."""
+        started = time.perf_counter()
+        yield
+        self.parts[name] = time.perf_counter() - started
 
     def seconds(self, found: Material, decided: Decided, report: float | None = None) -> dict[str, float | None]:
         passed = found.passed
@@ -231,6 +256,7 @@ class _Clock:
             "forward": passed.extraction.forward_seconds,
             "solve": decided.solve_seconds,
             "adapt": decided.adapt_seconds,
+            **self.parts,
             "report": report,
             "total": self.before + time.perf_counter() - self.started,
         }

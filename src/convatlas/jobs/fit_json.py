@@ -89,16 +89,17 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
     return result | answer_in_words(result, classes)
 
 
-def _confidence(found: Material, decided: Decided) -> dict[str, Any] | None:
-    """What false-reject rates and sets of classes the images show; None for a network that was trained."""
-    if decided.confidence is None:
-        return None
-    probe, tested = decided.selection.probe, None
+def _confidence(found: Material, decided: Decided) -> dict[str, Any]:
+    """What false-reject rates and sets of classes the images show."""
+    probe, adapted, tested = decided.selection.probe, decided.adapted, None
     if decided.typicality is not None:
         tested = (decided.probabilities, decided.typicality, decided.judged.labels)
-    out = np.isfinite(probe.losses)
-    held_out, labels = softmax(probe.scale * probe.held_out[out]), found.train.labels[out]
-    return confidence_json(decided.confidence, held_out, labels, found.classes.names, tested)
+    if adapted and adapted.trained:
+        out, held_out = adapted.judged, adapted.held_out[adapted.judged]
+    else:
+        out = np.flatnonzero(np.isfinite(probe.losses))
+        held_out = softmax(probe.scale * probe.held_out[out])
+    return confidence_json(decided.confidence, held_out, found.train.labels[out], found.classes.names, tested)
 
 
 def _image_counts(found: Material) -> dict[str, int]:

@@ -64,6 +64,7 @@ def save_tuned(
     classes: tuple[str, ...],
     result: dict[str, Any],
     remember: Remember | None = None,
+    confidence: Confidence | None = None,
 ) -> None:
     """Fills `folder` with a network that was trained; the temperature, 1 / `scale`, goes into its classifier."""
     layer = model.get_submodule(model.classifiers[0])
@@ -71,7 +72,7 @@ def save_tuned(
         for values in layer.parameters():  # logits are linear in these, and nothing after them but means and ReLUs
             values.mul_(scale)
     training = None if remember is None else remember(stage_names(model)[-1:], ())
-    save(folder, model, replace(_contents(source, classes, result), training=training))
+    save(folder, model, replace(_contents(source, classes, result), training=training, confidence=confidence))
 
 
 def _contents(source: WeightsSource, classes: tuple[str, ...], result: dict[str, Any]) -> Contents:

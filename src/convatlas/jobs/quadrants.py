@@ -208,9 +208,9 @@ class Bench:
     def of(
         each: CaseSet, split: int, source: WeightsSource, device: str, progress: Progress, say: Callable[[str], None]
     ) -> Bench:
+        """Draws the images of a split, and makes their features."""
         import torch
 
-        """Draws the images of a split, and makes their features."""
         from convatlas.jobs.pixels import prepared
         from convatlas.transfer.workshop import Workshop
 

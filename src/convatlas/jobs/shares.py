@@ -7,12 +7,14 @@ everything known. Features are the same bits as one process's where a network's 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from convatlas.data import Dataset, DecodeError, Examined
-from convatlas.jobs.images import KnownFacts, Progress, extract_features, silent
+from convatlas.data import Dataset, DecodeError, Examined, Record
+from convatlas.errors import ConvAtlasError
+from convatlas.jobs.images import KnownFacts, Pass, Progress, extract_features, silent
 from convatlas.transfer.features import FeatureStore
 from convatlas.weights.source import WeightsSource
 
@@ -21,33 +23,47 @@ if TYPE_CHECKING:
 
 
 def share_features(
-    dataset: Dataset, source: WeightsSource, together: Alone, *, device: str, progress: Progress = silent
+    dataset: Dataset,
+    records: Sequence[Record],
+    source: WeightsSource,
+    together: Alone,
+    *,
+    device: str,
+    progress: Progress = silent,
 ) -> int:
-    """Fills the first process's cache with the features of all of `dataset`; returns how many images this process has run."""
-    mine = range(together.rank, len(dataset.records), together.count)
-    hashes = {i: sha256 for i in mine if (sha256 := _hash(dataset, i))}
+    """Fills the first process's cache with the features of `records`; returns how many images this process has run.
+
+    Where weights or memory do not serve, nothing is shared: the first process will meet that in its own pass, and say so.
+    """
+    hashes = {
+        i: found for i in range(together.rank, len(records), together.count) if (found := _hash(dataset, records[i]))
+    }
     whose: dict[str, int] = {}
     for i, sha256 in sorted((i, sha256) for found in together.all(hashes) for i, sha256 in found.items()):
         whose.setdefault(sha256, i)
-    own = [i for i, sha256 in hashes.items() if whose[sha256] == i]
-    records = tuple(dataset.records[i] for i in own)
-    passed = extract_features(dataset, records, source, device=device, progress=progress)
-    sha256s = [item.sha256 for item in passed.examined if item.facts is not None]
-    told = together.all((passed.store.widths, passed.store.blobs(sha256s), _facts(passed.examined)))
-    if together.rank == 0:
+    own = tuple(records[i] for i, sha256 in hashes.items() if whose[sha256] == i)
+    passed: Pass | None = None
+    with contextlib.suppress(ConvAtlasError, ValueError, RuntimeError):
+        passed = extract_features(dataset, own, source, device=device, progress=progress)
+    found = None
+    if passed:
+        sha256s = [item.sha256 for item in passed.examined if item.facts is not None]
+        found = passed.store.widths, passed.store.blobs(sha256s), _facts(passed.examined)
+    others = [answer for answer in together.all(found)[1:] if answer]
+    if together.rank == 0 and passed:
         kept = FeatureStore(source, weights_sha256=source.sha256(), device=device, capacity=0)
         with KnownFacts() as known:
-            for widths, blobs, facts in told[1:]:
+            for widths, blobs, facts in others:
                 kept.receive(widths, blobs)
                 known.receive(facts)
         kept.close()
-    return passed.extraction.forwarded
+    return passed.extraction.forwarded if passed else 0
 
 
-def _hash(dataset: Dataset, index: int) -> str:
+def _hash(dataset: Dataset, record: Record) -> str:
     """Of a file's bytes; empty where it cannot be read, which the pass itself will say."""
     try:
-        return hashlib.sha256(dataset.read(dataset.records[index])).hexdigest()
+        return hashlib.sha256(dataset.read(record)).hexdigest()
     except DecodeError:
         return ""
 

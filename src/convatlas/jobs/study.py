@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,7 @@ def study(
     epochs: int | None = None,
     images: int | None = None,
     seeds: int | None = None,
+    settings: Sequence[str] = (),
     full: bool = False,
     partial: bool = False,
     device: str = "auto",
@@ -87,7 +88,8 @@ def study(
     `data` is a folder or zip with train/class/* and test/class/*. `out` gets study.json, study.html, chart.png and chart.svg; what is
     trained is a run in `out`/runs, or in `runs`, where several studies may share what they have in common. Called again it goes on where it
     was, and trains nothing that is there. The usual length takes two cores about an hour; `full` is the paper's, for a GPU; `epochs`,
-    `images` and `seeds` change either. With `partial` nothing is trained: what is there is told, finished or not.
+    `images` and `seeds` change either, and `settings` every training, as `optim.warmup_epochs=5`. With `partial` nothing is trained: what
+    is there is told, finished or not.
 
     Raises `ConvAtlasError` for what cannot be studied, `train.run.Stopped` after Ctrl-C or SIGTERM, when the run has saved where it is.
     """
@@ -96,9 +98,16 @@ def study(
     plan = plan_of(name)
     folder = Path(out or name).expanduser()
     if name == "quadrants":
-        changed = {"--epochs": epochs, "--images": images, "--full": full or None, "--runs": runs}
+        changed = {
+            "--epochs": epochs,
+            "--images": images,
+            "--set": settings or None,
+            "--full": full or None,
+            "--runs": runs,
+        }
         return _quadrants(data, folder, seeds, partial, resolve_device(device), changed, progress, say)
     length = _length(name, plan, full, epochs, images, seeds)
+    _ensure_settable(name, plan, settings)
     _ensure_ours(folder, name)
     if plan.usual and data is None:
         raise ConvAtlasError(
@@ -117,6 +126,7 @@ def study(
             held_out=held_out,
             classes=classes,
             length=length,
+            settings=tuple(settings),
             partial=partial,
             device=kind,
             version=convatlas.__version__,
@@ -126,7 +136,7 @@ def study(
         finding = find(laboratory)
     else:
         finding = find(progress)
-    return _written(folder, name, finding, length, _command(name, data, length, partial))
+    return _written(folder, name, finding, length, _command(name, data, length, settings, partial), settings)
 
 
 def _quadrants(
@@ -157,17 +167,21 @@ def _quadrants(
     return _written(folder, "quadrants", finding, None, shlex.join(words))
 
 
-def _written(folder: Path, name: str, finding: Finding, length: Length | None, command: str) -> StudyResult:
+def _written(
+    folder: Path, name: str, finding: Finding, length: Length | None, command: str, settings: Sequence[str] = ()
+) -> StudyResult:
     """The finding as study.json, page and chart."""
     plan = plan_of(name)
+    changed = f"Every training has {', '.join(settings)}, unlike its recipe." if settings else ""
     found = {
         **finding.to_json(),
         "schema": "convatlas.study/1",
         "study": name,
         "version": convatlas.__version__,
         "question": plan.question,
-        "shortened": " ".join(part for part in (_shortened(length, plan.full), finding.shortened) if part),
+        "shortened": " ".join(part for part in (_shortened(length, plan.full), changed, finding.shortened) if part),
         "length": asdict(length) if length else None,
+        "settings": list(settings),
         "full": asdict(plan.full) if plan.full else None,
         "command": command,
     }
@@ -203,11 +217,25 @@ def _shortened(length: Length | None, full: Length | None) -> str:
     return f"This is {length}, where the full length is {full}: with more, other things may come out." if less else ""
 
 
-def _command(name: str, data: str | Path | None, length: Length | None, partial: bool) -> str:
+def _command(name: str, data: str | Path | None, length: Length | None, settings: Sequence[str], partial: bool) -> str:
     words = ["convatlas", "study", name, *([str(data)] if data is not None and length else [])]
     if length:
         words += [f"--epochs={length.epochs}", f"--images={length.images}", f"--seeds={length.seeds}"]
+    words += [f"--set={setting}" for setting in settings]
     return shlex.join([*words, *(["--partial"] if partial else [])])
+
+
+def _ensure_settable(name: str, plan: Plan, settings: Sequence[str]) -> None:
+    """Raises `ConvAtlasError` for what is no setting, has an option of its own, or has nothing to change."""
+    from convatlas.train.config import TrainConfig
+    from convatlas.train.overrides import overridden
+
+    if settings and not plan.usual:
+        raise ConvAtlasError(f"the study {name} trains on no images;", remedy="leave out --set.")
+    overridden(TrainConfig(epochs=1), settings)
+    for path in (setting.partition("=")[0].strip() for setting in settings):
+        if path in ("epochs", "seed"):
+            raise ConvAtlasError(f"a study has its own {path};", remedy="give --epochs or --seeds.")
 
 
 def _ensure_ours(folder: Path, name: str) -> None:

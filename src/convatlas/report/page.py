@@ -46,12 +46,14 @@ _SEVERITIES = (("error", "Errors"), ("warning", "Warnings"), ("note", "Notes"))
 
 _PHASES = {
     "import": "loading PyTorch and this program",
+    "rank": "running the training images through several networks, and ranking these",
     "decode": "reading, checking and decoding the images",
     "forward": "running them through the network, every stage at once",
     "solve": "fitting and cross-validating a classifier on each stage",
     "adapt": "trying and training plans that train",
+    "control": "training the same network from scratch, to compare with",
     "report": "writing this page",
-    "other": "everything else: listing files, other networks, the forecast, saving, verifying",
+    "other": "everything else: listing files, the forecast, saving, verifying",
 }
 
 _SPELLING = {"convatlas": "ConvAtlas", "torch": "PyTorch", "numpy": "NumPy", "cpu": "CPU", "os": "OS"}

@@ -20,10 +20,12 @@ PALETTE: dict[str, tuple[str, str]] = {
     "second": ("#8a95a3", "#7f8b9a"),  # figures that the choice did not use
     "wrong": ("#c1440e", "#f2935c"),
     "import": ("#9aa4b0", "#7b8694"),
+    "rank": ("#00866a", "#35b896"),
     "decode": ("#56b4e9", "#56b4ea"),
     "forward": ("#0072b2", "#2b8fd0"),
     "solve": ("#d98f00", "#e6a422"),
     "adapt": ("#d55e01", "#e8702a"),
+    "control": ("#7a5ea8", "#a68fd4"),
     "report": ("#b85f93", "#d187b1"),
     "other": ("#cfd4da", "#4a525e"),
     # what networks are built of

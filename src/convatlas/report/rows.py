@@ -16,7 +16,7 @@ WIDE, NARROW = 880, 344  # CSS pixels: a desk, and a telephone of 400 with its m
 CROSS_VALIDATED = "cross-validated, with 95 % interval"
 TEST = "test, not used for the choice"
 MEASURED, FORETOLD = "measured, with 95 % interval", "forecast, with 80 % band"
-PHASES = ("import", "decode", "forward", "solve", "adapt", "report", "other")
+PHASES = ("import", "rank", "decode", "forward", "solve", "adapt", "control", "report", "other")
 
 WHOLE_MATRIX = 30  # up to so many classes the confusion matrix is drawn whole
 PART_OF_MATRIX = 15  # of more than that, so many are drawn

@@ -195,7 +195,7 @@ def _verdict(found: dict[str, Estimate], at: str) -> str:
     if plain == "more" and residual == "less":
         told.append("That is degradation, and the shortcuts turn it round: with them the deeper network fits better.")
     elif plain == "more" and residual == "neither":
-        told.append("That is degradation, and with the shortcuts it does not show.")
+        told.append("That is degradation; whether the shortcuts cure all of it, these runs leave open.")
     elif plain == "more" and residual == "more":
         told.append("That is degradation of both kinds at this length; the paper trained longer.")
     elif plain == "more":

@@ -31,6 +31,7 @@ from convatlas.train.checkpoint import Checkpoint, newest
 from convatlas.train.config import TrainConfig
 from convatlas.train.images import InMemory, digest
 from convatlas.train.loop import answers, train
+from convatlas.train.overrides import overridden
 from convatlas.train.processes import Alone
 from convatlas.train.recipes import recipe
 from convatlas.train.run import SCHEMA, deciding, open_run
@@ -85,6 +86,7 @@ class Laboratory:
     held_out: InMemory
     classes: tuple[str, ...]
     length: Length
+    settings: tuple[str, ...] = ()  # that change every training, as optim.warmup_epochs=5
     partial: bool = False  # nothing is trained: what is there is taken, finished or not
     device: str = "cpu"
     version: str = ""  # of this program, for the record
@@ -103,6 +105,10 @@ class Laboratory:
             build=lambda: zoo.build(found.network, num_classes=len(self.classes), in_channels=3),
         )
 
+    def changed(self, training: Training) -> Training:
+        """The training with this laboratory's settings."""
+        return replace(training, config=overridden(training.config, self.settings))
+
     def trained(self, trainings: Sequence[Training], *, records: bool = False) -> list[Trained]:
         """All of them in turn; those that are there are not trained again. Of `partial` ones those that have been begun.
 
@@ -110,6 +116,7 @@ class Laboratory:
 
         Raises `ConvAtlasError` where a run's folder holds another run, `train.run.Stopped` after Ctrl-C, when the run has saved.
         """
+        trainings = [self.changed(training) for training in trainings]
         work = _Work([] if self.partial else trainings, self)
         return [found for training in trainings if (found := self._trained(training, work, records))]
 

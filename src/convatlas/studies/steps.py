@@ -49,6 +49,7 @@ def watched(
     alone, what torch's allocator had handed out at the most; None where that cannot be read. Empty if nothing was begun and the laboratory
     is `partial`. Raises as `Laboratory.trained` does.
     """
+    training = laboratory.changed(training)
     folder = laboratory.runs / training.folder
     if laboratory.partial:
         return _lines(folder / "metrics.jsonl")

@@ -29,6 +29,7 @@ class Trial:
     rows: Index  # (m,) of the images
     logits: Array  # (m, K)
     seconds: float
+    leverages: Array | None = None  # (m,) by what its network reads of them (`confidence.Among`); None of a probe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,18 +127,20 @@ def advise(
     def spent() -> float:
         return clock() - began
 
-    def affordable(*plans: Plan) -> bool:
-        """A trial of each of them, whichever plan is chosen then."""
+    def needed(*plans: Plan) -> float:
+        """Seconds of a trial of each of them and of what follows, whichever plan is chosen then."""
         trials = share * sum(seconds[plan] for plan in plans)
-        final = closing * max(seconds.get(plan, 0.0) for plan in (*plans, best))
-        return budget is None or spent() + trials + final <= budget
+        return trials + closing * max(seconds.get(plan, 0.0) for plan in (*plans, best))
+
+    def affordable(*plans: Plan) -> bool:
+        return budget is None or spent() + needed(*plans) <= budget
 
     stopped, shallower = "", None
     for plan in seconds:
         if stopped:
             search.notes[plan] = stopped
         elif not affordable(plan):
-            search.notes[plan] = _too_long(seconds[plan], budget, spent())
+            search.notes[plan] = _too_long(needed(plan), budget, spent())
         else:
             search.trials[plan] = [run(plan, 0)]
             if search.gain(plan, best)[0] > 0:
@@ -237,6 +240,6 @@ def _reason(search: _Search, best: Plan, probe: Plan) -> str:
     return f"{best.words} lowers the held-out log-loss of the best probe by {gain:.3f}{doubt}."
 
 
-def _too_long(seconds: float, budget: float | None, spent: float) -> str:
+def _too_long(needed: float, budget: float | None, spent: float) -> str:
     left = 0.0 if budget is None else max(budget - spent, 0.0)
-    return f"not tried: one training takes about {seconds:.0f} s, a trial comes first, and {left:.0f} s are left"
+    return f"not tried: a trial and the trainings after it take about {needed:.0f} s, and {left:.0f} s are left"

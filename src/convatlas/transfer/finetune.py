@@ -96,6 +96,15 @@ def begin_as_probe(model: ConvNet, probe: Probe) -> bool:
     return True
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a network makes of images."""
+
+    logits: np.ndarray  # (n, classes) float64
+    maps: np.ndarray  # (n, maps) float32: the means of the maps that its head reads
+    read: np.ndarray  # (n, d) float32: what its classifier reads, which in a head of several layers is something else
+
+
 class Finetune:
     """A network, parted at a plan's cut. It learns from images, or from the maps that its frozen part has made of them: whichever it is
     given, the same weights train."""
@@ -211,26 +220,34 @@ class Finetune:
             return images, 0.0
         return Maps(maps.cpu().numpy(), 1, images.labels, images.names, "tried"), seconds
 
-    def logits(self, images: Images) -> np.ndarray:
-        """(n, classes) float64 of images, or of their maps."""
-        given = answers(self._taking(images), images, self.tuning.config, Alone(self._device))
-        return torch.cat([logits for _, logits in given]).double().cpu().numpy()  # one process has them in order
-
-    def features(self, images: Images) -> np.ndarray:
-        """(n, maps) float32: the means of the maps that the head reads of images, or of their maps."""
-        kept: list[torch.Tensor] = []
-
-        def read(_: nn.Module, given: tuple[Any, ...]) -> None:
-            maps = feature(given[0])
-            kept.append(maps.mean((2, 3)) if maps.ndim == 4 else maps)
-
-        handle = self.model.head.register_forward_pre_hook(read)
-        try:
-            for _ in answers(self._taking(images), images, self.tuning.config, Alone(self._device)):
-                pass
+    def seen(self, images: Images) -> Seen:
+        """What the network makes of images, or of their maps, in evaluation mode."""
+        maps, read = list[torch.Tensor](), list[torch.Tensor]()
+        handles = [
+            self.model.head.register_forward_pre_hook(_keeper(maps)),
+            self.model.get_submodule(self.model.classifiers[0]).register_forward_pre_hook(_keeper(read)),
+        ]
+        try:  # one process has them in order
+            given = answers(self._taking(images), images, self.tuning.config, Alone(self._device))
+            logits = [logits for _, logits in given]
         finally:
-            handle.remove()
-        return torch.cat(kept).float().cpu().numpy()
+            for handle in handles:
+                handle.remove()
+        return Seen(
+            logits=torch.cat(logits).double().cpu().numpy(),
+            maps=torch.cat(maps).float().cpu().numpy(),
+            read=torch.cat(read).float().cpu().numpy(),
+        )
 
     def _taking(self, images: Images) -> Tuned:
         return self._of_maps if images.prepared else self._of_images
+
+
+def _keeper(kept: list[torch.Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    """A hook that keeps what a layer is given, of maps their means."""
+
+    def keep(_: nn.Module, given: tuple[Any, ...]) -> None:
+        maps = feature(given[0])
+        kept.append(maps.mean((2, 3)) if maps.ndim == 4 else maps)
+
+    return keep

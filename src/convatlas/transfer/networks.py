@@ -1,8 +1,9 @@
 """Which of several networks: they are judged on the same held-out images, so that they are compared image by image.
 
 The best by held-out accuracy is not always shown to be better than the others: where neither the accuracies nor the log-losses of the same
-images tell two apart, that is the answer, and the one that costs less is preferred. The accuracy is what people ask for; the log-loss sees
-smaller differences, since every image moves it.
+images tell two apart, that is the answer. The accuracy is what people ask for; the log-loss sees smaller differences, since every image
+moves it. That no difference is shown does not show that there is none: one that costs less than the best is only taken where its loss is
+shown to be small, as trials of equivalence do.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from convatlas.metrics import paired_interval, wilson
 from convatlas.transfer.ridge import Array
 
 SHOWN = 2.0  # standard errors of a mean difference in log-loss from which on it counts as shown
+SMALL = 0.01  # accuracy that may be given up for a network that costs less
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,7 @@ class Ranking:
 
 
 def rank(judged: Mapping[str, Judged]) -> Ranking:
-    """Ranks networks by accuracy (of equals, by log-loss) and takes the cheapest that is not shown to be worse than the best."""
+    """Ranks networks by accuracy (of equals, by log-loss); takes the best, or the cheapest of those shown to be less than `SMALL` worse."""
     scored = {name: np.isfinite(one.right) for name, one in judged.items()}
     accuracy = {name: float(one.right[scored[name]].mean()) for name, one in judged.items()}
     loss = {name: float(one.losses[scored[name]].mean()) for name, one in judged.items()}
@@ -81,24 +83,34 @@ def rank(judged: Mapping[str, Judged]) -> Ranking:
                 worse_by="" if name == best else "accuracy" if interval[1] < 0 else "log-loss" if by_loss else "",
             )
         )
-    equal = [row.name for row in rows if not row.worse_by]
+    as_good = [row for row in rows if row.difference_interval is None or _as_good(row, row.difference_interval)]
 
-    def cost(name: str) -> tuple[int, float]:
-        return judged[name].mult_adds, loss[name]
+    def cost(row: Rank) -> tuple[int, float]:
+        return judged[row.name].mult_adds, row.log_loss
 
-    chosen = min(equal, key=cost)
-    return Ranking(rows=tuple(rows), chosen=chosen, reason=_reason(rows, equal, chosen, judged))
+    chosen = min(as_good, key=cost)
+    return Ranking(rows=tuple(rows), chosen=chosen.name, reason=_reason(rows, chosen, judged))
 
 
-def _reason(rows: list[Rank], equal: list[str], chosen: str, judged: Mapping[str, Judged]) -> str:
+def _as_good(row: Rank, interval: tuple[float, float]) -> bool:
+    return not row.worse_by and interval[0] > -SMALL
+
+
+def _reason(rows: list[Rank], chosen: Rank, judged: Mapping[str, Judged]) -> str:
     best = rows[0].name
     if len(rows) == 1:
         return f"{best} was the only one that could be judged."
-    if len(equal) == 1:
+    equal = [row.name for row in rows[1:] if not row.worse_by]
+    if not equal:
         return f"{best} is shown to be better than {'the other' if len(rows) == 2 else 'each of the others'}."
-    others = ", ".join(name for name in equal if name != best)
-    alike = f"No difference is shown between {best}, the best by held-out accuracy, and {others}"
-    if chosen == best:
+    alike = f"No difference is shown between {best}, the best by held-out accuracy, and {', '.join(equal)}"
+    if chosen.difference_interval:
+        share = judged[chosen.name].mult_adds / judged[best].mult_adds
+        most = -100 * min(chosen.difference_interval[0], 0.0)
+        return (
+            f"{alike}; {chosen.name} is taken: it costs {share:.2f} of the mult-adds of {best}, and what it loses to it is shown to be "
+            f"at most {most:.1f} percentage points."
+        )
+    if judged[best].mult_adds <= min(judged[name].mult_adds for name in equal):
         return f"{alike}; {best} costs least of them."
-    share = judged[chosen].mult_adds / judged[best].mult_adds
-    return f"{alike}; {chosen} costs least of them, {share:.2f} of the mult-adds of {best}."
+    return f"{alike}; {best} is taken, since none that costs less is shown to lose less than a percentage point."

@@ -31,7 +31,7 @@ class Trials:
         """A plan that trains, trained without the images of a fold."""
         out = self.outs[fold]
         found = self._shop.judge(plan, self._rows[self._fold_of != fold], self._rows[out])
-        return Trial(fold=fold, rows=out, logits=found.logits, seconds=found.seconds)
+        return Trial(fold=fold, rows=out, logits=found.logits, leverages=found.leverages, seconds=found.seconds)
 
     def probed(self, features: Features, class_weights: ClassWeights = None) -> list[Trial]:
         """A probe on each fold; `features` are those of `rows`."""

@@ -23,7 +23,8 @@ from convatlas.errors import Stopped
 from convatlas.train.images import Images, Part, digest
 from convatlas.train.learner import Epoch
 from convatlas.train.run import Run
-from convatlas.transfer.finetune import AUGMENT, Finetune, Tuning, begin_as_probe, tuning
+from convatlas.transfer.confidence import Among
+from convatlas.transfer.finetune import AUGMENT, Finetune, Seen, Tuning, begin_as_probe, tuning
 from convatlas.transfer.frozen import Norms
 from convatlas.transfer.kept import Kept, code_sha256
 from convatlas.transfer.maps import Precision
@@ -36,6 +37,7 @@ from convatlas.weights.source import WeightsSource
 TIMED = 2  # steps
 FOUND = "Trainings that the cache had were not repeated; the seconds told of them are those of when they were done."
 Progress = Callable[[str, int, int], None]
+_Keeps = Literal["network", "network and own", "leverages"]  # of what comes of a training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +62,8 @@ class Trained:
     settings: Tuning
     audited: int  # parameters and buffers that were compared, bit by bit, after every epoch
     losses: tuple[float, ...]  # an epoch each
-    # (n, maps): what its head reads of what it was trained on; (0, 0) where that was not asked for
-    features: np.ndarray
+    read: np.ndarray  # (m, d) float32: what its classifier reads of those
+    own: Seen | None  # what it makes of what it was trained on; None where that was not asked for
     seconds: float  # of the training, the frozen part's pass with it where it was not cached
 
 
@@ -70,6 +72,7 @@ class Judged:
     """What a network after a plan says of images that it was not trained on."""
 
     logits: Array  # (m, K)
+    leverages: Array  # (m,) by what its classifier reads of them, see `confidence.Among`
     seconds: float  # of all that it took, whenever that was done
 
 
@@ -130,35 +133,37 @@ class Workshop:
         return replace(found, norms=self._norms, views=views, maps=maps, config=config)
 
     def train(self, plan: Plan, rows: Index, others: Index, *, remember: bool = False) -> Trained:
-        """Trains on `rows` of the images; the logits are those of `others`. With `remember` what it makes of `rows` comes back too."""
-        fine, tensors, told = self._done(plan, rows, others, network=True, remember=remember)
+        """Trains on `rows` of the images; the logits are those of `others`. With `remember` what it makes of `rows` comes back, too."""
+        fine, tensors, told = self._done(plan, rows, others, "network and own" if remember else "network")
+        own = {name: tensors[f"own.{name}"].numpy() for name in ("logits", "maps", "read")} if remember else None
         return Trained(
             model=fine.model,
             logits=tensors["logits"].numpy(),
             settings=fine.tuning,
             audited=fine.audit.tensors,
             losses=tuple(told["losses"]),
-            features=tensors["features"].numpy(),
+            read=tensors["read"].numpy(),
+            own=Seen(**own) if own else None,
             seconds=told["seconds"],
         )
 
     def judge(self, plan: Plan, rows: Index, others: Index) -> Judged:
         """Trains on `rows` of the images, and says what it makes of `others`."""
-        _, tensors, told = self._done(plan, rows, others, network=False, remember=False)
-        return Judged(logits=tensors["logits"].numpy(), seconds=told["took"])
+        _, tensors, told = self._done(plan, rows, others, "leverages")
+        return Judged(logits=tensors["logits"].numpy(), leverages=tensors["leverages"].numpy(), seconds=told["took"])
 
     def _done(
-        self, plan: Plan, rows: Index, others: Index, *, network: bool, remember: bool
+        self, plan: Plan, rows: Index, others: Index, keeps: _Keeps
     ) -> tuple[Finetune, Mapping[str, Tensor], Mapping[str, Any]]:
         """A training, found or carried out: its network (as it begins, where a training was found without), its tensors, and the rest."""
         started = time.perf_counter()
         fine = self._parted(self._begun(plan, rows), self.settings(plan, len(rows)))
-        described = self._described(fine, rows, others, {"network": network, "features": remember})
+        described = self._described(fine, rows, others, keeps)
         found = self._kept.found(described) if self._kept else None
         if found:
             tensors, told = found.tensors, found.state
             self._say(FOUND)
-            if network:
+            if keeps != "leverages":
                 fine.put({key.removeprefix("model."): x for key, x in tensors.items() if key.startswith("model.")})
         else:
             tensors, told = self._carried_out(fine, rows, others, described, started)
@@ -175,21 +180,36 @@ class Workshop:
                 run.began = started
             history = self._trained(fine, Part(seen, torch.from_numpy(rows)), run)
             seconds = before + time.perf_counter() - started
-            judged = Part(self._seen(fine, training=False), torch.from_numpy(others))
-            logits = fine.logits(judged) if len(others) else np.empty((0, self.num_classes))
-            features = np.empty((0, 0), np.float32)
-            if described["keeps"]["features"]:
-                features = fine.features(Part(self._seen(fine, training=False), torch.from_numpy(rows)))
-            told = {
-                "losses": [epoch.loss for epoch in history],
-                "seconds": seconds,
-                "took": before + time.perf_counter() - started,
-            }
-            tensors = {"logits": torch.from_numpy(logits), "features": torch.from_numpy(features)}
+            tensors = self._said(fine, rows, others, described["keeps"])
+            took = before + time.perf_counter() - started
+            told = {"losses": [epoch.loss for epoch in history], "seconds": seconds, "took": took}
             if self._kept and run:
-                weights = fine.trained() if described["keeps"]["network"] else {}
+                weights = {} if described["keeps"] == "leverages" else fine.trained()
                 self._kept.finish(run, described, tensors | {f"model.{key}": x for key, x in weights.items()}, told)
         return tensors, told
+
+    def _said(self, fine: Finetune, rows: Index, others: Index, keeps: _Keeps) -> dict[str, Tensor]:
+        """What the network makes of `others`, and of what it was trained on as far as that is kept."""
+        shown = self._seen(fine, training=False)
+        logits, read = np.empty((0, self.num_classes)), np.empty((0, 0), np.float32)
+        if len(others):
+            judged = fine.seen(Part(shown, torch.from_numpy(others)))
+            logits, read = judged.logits, judged.read
+        if keeps == "network":
+            said = {"logits": logits, "read": read}
+        else:
+            own = fine.seen(Part(shown, torch.from_numpy(rows)))
+            if keeps == "leverages":
+                said = {"logits": logits, "leverages": Among.of(own.read).leverages(read)}
+            else:
+                said = {
+                    "logits": logits,
+                    "read": read,
+                    "own.logits": own.logits,
+                    "own.maps": own.maps,
+                    "own.read": own.read,
+                }
+        return {name: torch.from_numpy(values) for name, values in said.items()}
 
     def _trained(self, fine: Finetune, images: Images, run: Run | None) -> tuple[Epoch, ...]:
         """Trains; leaves where it was asked to stop."""
@@ -204,7 +224,7 @@ class Workshop:
             raise Stopped(f"{plan} {stopped}") from None
         return history
 
-    def _described(self, fine: Finetune, rows: Index, others: Index, keeps: Mapping[str, bool]) -> dict[str, Any]:
+    def _described(self, fine: Finetune, rows: Index, others: Index, keeps: _Keeps) -> dict[str, Any]:
         """All that decides what comes of a training, and what of it is kept."""
         tuned, device = fine.tuning, self._device
         return {
