@@ -29,12 +29,19 @@ def drawing(chart: dict[str, Any], *, width: int = WIDE) -> dict[str, Any]:
         "background": "transparent",
         "padding": {"left": 6, "top": 4, "bottom": 4, "right": 14},
         "data": {"values": chart["rows"]},
-        "config": {**style(), "title": {"fontSize": 14, "anchor": "start", "color": LIGHT["ink"], "fontWeight": 600}},
+        "config": _config(),
         "concat": drawn,
         "columns": columns,
         "resolve": {"scale": {"color": "independent" if chart["kind"] == "dots" else "shared", "strokeDash": "shared"}},
         "spacing": 28,
     }
+
+
+def _config() -> dict[str, Any]:
+    whole = style()
+    apart = {"layout": {"top": {"margin": 24, "center": True}}}  # two legends in one line
+    title = {"fontSize": 14, "anchor": "start", "color": LIGHT["ink"], "fontWeight": 600}
+    return {**whole, "title": title, "legend": {**whole.get("legend", {}), **apart}}
 
 
 def _lines(chart: dict[str, Any], panel: str, width: int, *, first: bool, beside: bool) -> dict[str, Any]:
