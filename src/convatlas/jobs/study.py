@@ -227,10 +227,12 @@ def _command(name: str, data: str | Path | None, length: Length | None, settings
 
 def _ensure_settable(name: str, plan: Plan, settings: Sequence[str]) -> None:
     """Raises `ConvAtlasError` for what is no setting, has an option of its own, or has nothing to change."""
+    if not settings:
+        return
     from convatlas.train.config import TrainConfig
     from convatlas.train.overrides import overridden
 
-    if settings and not plan.usual:
+    if not plan.usual:
         raise ConvAtlasError(f"the study {name} trains on no images;", remedy="leave out --set.")
     overridden(TrainConfig(epochs=1), settings)
     for path in (setting.partition("=")[0].strip() for setting in settings):
