@@ -15,7 +15,7 @@ import numpy as np
 
 import tuned_confidence
 from convatlas.bundle.confidence import Confidence
-from convatlas.data import ClassMap, Dataset, Record, scan
+from convatlas.data import ClassMap, Dataset, Record, left_out, scan
 from convatlas.jobs.images import extract_features
 from convatlas.metrics import (
     conformal_threshold,
@@ -176,17 +176,18 @@ def _measured(name: str, everything: dict[str, Images]) -> Found:
 
 def _fitted(images: Images, index: np.ndarray) -> Fitted:
     labels, rungs = images.labels[index], images.of(index)
-    chosen = select(rungs, labels, int(images.labels.max()) + 1)
-    confidence = fit_confidence(rungs[chosen.name], labels, chosen.probe)
+    held_out = left_out(labels)
+    chosen = select(rungs, labels, int(images.labels.max()) + 1, folds=held_out)
+    confidence = fit_confidence(rungs[chosen.name], labels, chosen.probe, folds=held_out)
     return Fitted(rung=chosen.name, probe=chosen.probe, confidence=confidence)
 
 
 def _near(images: Images, half: np.ndarray, fresh: np.ndarray, seed: int) -> tuple[float, float]:
     """How well classes that were left out of the fit are told from the others."""
     classes = int(images.labels.max()) + 1
-    left_out = np.random.default_rng(100 + seed).choice(classes, classes // LEFT_OUT, replace=False)
-    gone = np.isin(images.labels, left_out)
-    renamed = np.cumsum(~np.isin(np.arange(classes), left_out)) - 1
+    away = np.random.default_rng(100 + seed).choice(classes, classes // LEFT_OUT, replace=False)
+    gone = np.isin(images.labels, away)
+    renamed = np.cumsum(~np.isin(np.arange(classes), away)) - 1
     others = Images(labels=renamed[images.labels], rungs=images.rungs)
     fitted = _fitted(others, half[~gone[half]])
     return _apart(fitted.typicality(others, fresh[~gone[fresh]]), fitted.typicality(others, np.flatnonzero(gone)))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from convatlas.data import left_out
 from convatlas.jobs.images import silent
 from convatlas.jobs.quadrants import Bench, CaseSet, roles
 from convatlas.metrics import over_seeds
@@ -43,7 +44,7 @@ def measured(bench: Bench, per_class: int) -> dict[str, float]:
     """The accuracy of each way on the split's test images."""
     shop, (rows, test) = bench.shop, bench.rows(per_class)
     mine = {name: tuple(block[rows] for block in blocks) for name, blocks in bench.rungs.items()}
-    selection = select(mine, shop.labels[rows], shop.num_classes)
+    selection = select(mine, shop.labels[rows], shop.num_classes, folds=left_out(shop.labels[rows]))
     scores = {"probe": selection.probe.scores([block[test] for block in bench.rungs[selection.name]])}
     scores["last two stages tuned"] = shop.train(roles(bench.stages)["two"], rows, test).logits
     for times in (1, 5):

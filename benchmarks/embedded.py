@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from convatlas import catalogue, zoo
-from convatlas.data import ClassMap, Dataset, examine, scan
+from convatlas.data import ClassMap, Dataset, examine, left_out, scan
 from convatlas.jobs.images import extract_features
 from convatlas.transfer.plans import TOGETHER
 from convatlas.transfer.probe import fit_probe, ladder, select
@@ -90,7 +90,8 @@ def _ladder(dataset: Dataset, source: WeightsSource) -> Ladder:
     labels = ClassMap(dataset.classes).indices([item.record.label for item in usable])
     sha256s, test = [item.sha256 for item in usable], np.array([item.record.split != "train" for item in usable])
     rungs = ladder(passed.store.means(sha256s), passed.store.deviations(sha256s))
-    selection = select(rungs, labels, len(dataset.classes), rows=np.flatnonzero(~test))
+    train = np.flatnonzero(~test)
+    selection = select(rungs, labels, len(dataset.classes), folds=left_out(labels, rows=train), rows=train)
     right = {
         name: (probe.scores([block[test] for block in rungs[name]]).argmax(axis=1) == labels[test]).astype(float)
         for name, probe in selection.probes.items()
@@ -105,7 +106,8 @@ def _pixels(dataset: Dataset) -> np.ndarray:
     labels = ClassMap(dataset.classes).indices([item.record.label for item in usable])
     test = np.array([item.record.split != "train" for item in usable])
     features = np.stack([item.pixels.ravel() for item in usable if item.pixels is not None]).astype(np.float32) / 255
-    probe = fit_probe(features, labels, len(dataset.classes), rows=np.flatnonzero(~test))
+    train = np.flatnonzero(~test)
+    probe = fit_probe(features, labels, len(dataset.classes), folds=left_out(labels, rows=train), rows=train)
     return probe.scores(features[test]).argmax(axis=1) == labels[test]
 
 

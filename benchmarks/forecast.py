@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from convatlas.data import left_out
 from convatlas.metrics import wilson
 from convatlas.transfer.forecast import forecast, learning_curve
 from convatlas.transfer.probe import Probe, fit_probe, select
@@ -121,7 +122,7 @@ def _outcome(pool: Features, judge: Features | None, n: int, more: int, seed: in
     order = [generator.permutation(np.flatnonzero(pool.labels == label)) for label in range(classes)]
     few = np.concatenate([own[:n] for own in order])
     many = np.concatenate([own[: n + more] for own in order])
-    selection = select(pool.rungs, pool.labels, classes, rows=few)
+    selection = select(pool.rungs, pool.labels, classes, folds=left_out(pool.labels, rows=few), rows=few)
     rung, probe = pool.rungs[selection.name], selection.probe
     if judge is None:
         unseen = np.concatenate([own[n + more :] for own in order])
@@ -129,7 +130,9 @@ def _outcome(pool: Features, judge: Features | None, n: int, more: int, seed: in
     else:
         blocks, truth = list(judge.rungs[selection.name]), judge.labels
     before = _right(probe, blocks, truth)
-    after = _right(fit_probe(rung, pool.labels, classes, rows=many), blocks, truth)
+    after = _right(
+        fit_probe(rung, pool.labels, classes, folds=left_out(pool.labels, rows=many), rows=many), blocks, truth
+    )
     started = time.perf_counter()
     labels = pool.labels[few]
     right = np.where(np.isfinite(probe.losses), probe.held_out.argmax(axis=1) == labels, np.nan)

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from convatlas.cache import cache_folder
-from convatlas.data import ClassMap, Dataset, Examined, decode, folds, near_copies, scan
+from convatlas.data import ClassMap, Dataset, Examined, decode, folds, left_out, near_copies, scan
 from convatlas.jobs.images import Pass, extract_features
 from convatlas.metrics import label_suspects, repeated_interval, softmax, wilson
 from convatlas.transfer.probe import fit_probe, ladder, select
@@ -99,13 +99,13 @@ def known(root: Path, source: WeightsSource, split: str, some: int | None = None
 
 def flip_row(name: str, given: Known, targets: list[tuple[str, str, str]]) -> tuple[str, ...]:
     rungs, found = given.rungs(), []
-    clean = select(rungs, given.labels, given.classes).probe.accuracy
+    clean = select(rungs, given.labels, given.classes, folds=left_out(given.labels)).probe.accuracy
     for seed in FLIP_SEEDS:
         generator = np.random.default_rng(seed)
         flipped = generator.choice(len(given.labels), round(FLIPPED * len(given.labels)), replace=False)
         labels = given.labels.copy()
         labels[flipped] = (labels[flipped] + generator.integers(1, given.classes, len(flipped))) % given.classes
-        probe = select(rungs, labels, given.classes).probe
+        probe = select(rungs, labels, given.classes, folds=left_out(labels)).probe
         suspects = [one.index for one in label_suspects(softmax(probe.scale * probe.held_out), labels)]
         hits = np.isin(suspects, flipped).sum()
         found.append((hits / len(flipped), hits / max(len(suspects), 1)))
@@ -124,7 +124,8 @@ def coverage_rows(name: str, pool: Known, targets: list[tuple[str, str, str]]) -
     features, labels, classes = pool.passed.last_stage(pool.sha256s), pool.labels, pool.classes
 
     def right(learned: np.ndarray, judged: np.ndarray) -> np.ndarray:
-        probe = fit_probe(features, labels, classes, rows=learned, strengths=STRENGTHS)
+        held_out = left_out(labels, rows=learned)
+        probe = fit_probe(features, labels, classes, folds=held_out, rows=learned, strengths=STRENGTHS)
         return probe.scores(features[judged]).argmax(axis=1) == labels[judged]
 
     tested, dealt = [], []

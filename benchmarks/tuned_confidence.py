@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from convatlas.bundle.confidence import Confidence, Promise
-from convatlas.data import ClassMap, Dataset, Record, folds
+from convatlas.data import ClassMap, Dataset, Record, folds, left_out
 from convatlas.jobs.images import extract_features, silent
 from convatlas.jobs.pixels import prepared
 from convatlas.metrics import fit_temperature, softmax
@@ -123,12 +123,13 @@ def _draw(name: str, pictures: Mapping[str, Pictures], seed: int) -> list[Kept]:
         kept.append(_kept(confidence, tuned.read, scale * tuned.logits, own.labels[fresh]))
 
     rungs = {rung: [block[half] for block in blocks] for rung, blocks in own.rungs.items()}
-    chosen = select(rungs, truth, classes)
+    held_out = left_out(truth)
+    chosen = select(rungs, truth, classes, folds=held_out)
     probe, blocks = chosen.probe, [own.rungs[chosen.name]]
     read = [[block[fresh] for block in blocks[0]]]
     read += [[block[index] for block in pictures[other].rungs[chosen.name]] for other, index in strange.items()]
     features = [np.concatenate(parts) for parts in zip(*read, strict=True)]
-    confidence = fit_confidence(rungs[chosen.name], truth, probe)
+    confidence = fit_confidence(rungs[chosen.name], truth, probe, folds=held_out)
     logits = probe.scale * probe.scores(features)
     return [*kept, _kept(confidence, np.concatenate(features, axis=1), logits, own.labels[fresh])]
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from convatlas import catalogue
+from convatlas.data import left_out
 from convatlas.jobs.images import silent
 from convatlas.jobs.pixels import prepared
 from convatlas.metrics import kendall, paired_interval
@@ -144,7 +145,7 @@ def main() -> None:
 def judged(parts: Parts, tuned: list[float], mult_adds: int) -> Found:
     pool, rows = parts.pool, parts.rows
     labels, classes = pool.labels[rows], int(pool.labels.max()) + 1
-    selection = select(pool.rungs, pool.labels, classes, rows=rows)
+    selection = select(pool.rungs, pool.labels, classes, folds=left_out(pool.labels, rows=rows), rows=rows)
     probe = selection.probe
     right = np.where(np.isfinite(probe.losses), probe.held_out.argmax(axis=1) == labels, np.nan)
     blocks = [block[parts.judged] for block in parts.test.rungs[selection.name]]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convatlas.data import ClassMap, folds, units
+from convatlas.data import ClassMap, folds, left_out, units
 from convatlas.errors import ConvAtlasError
 
 ITEMS = st.lists(st.tuples(st.sampled_from("abcd"), st.one_of(st.none(), st.integers(0, 12))), max_size=60)
@@ -58,6 +58,36 @@ def test_seed_and_size() -> None:
     assert folds([], None, 5).shape == (0,)
     with pytest.raises(ValueError, match="k=1"):
         folds(labels, None, 1)
+
+
+@given(st.lists(st.integers(2, 9), min_size=2, max_size=5), st.booleans())
+def test_of_small_classes_one_unit_each_is_left_out_at_once(counts: list[int], copied: bool) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    joined = np.arange(len(labels))
+    if copied:  # the first image of each class is there twice
+        firsts = np.unique(labels, return_index=True)[1]
+        labels, joined = np.append(labels, labels[firsts]), np.append(joined, joined[firsts])
+    ids = left_out(labels, joined)
+    assert ids is not None and ids.min() >= 0
+    typical = int(np.median(counts))
+    assert len(np.unique(ids)) == typical
+    originals = slice(sum(counts))
+    for label, count in enumerate(counts):
+        held = Counter(ids[originals][labels[originals] == label].tolist())
+        assert len(held) == min(count, typical)
+        assert max(held.values()) <= -(-count // typical)
+    for unit in np.unique(joined):
+        assert len(set(ids[joined == unit].tolist())) == 1
+
+
+def test_of_large_classes_one_unit_is_left_out_at_a_time() -> None:
+    labels = np.repeat(np.arange(3), [51, 60, 1])
+    assert left_out(labels) is None
+    joined = np.arange(112)
+    joined[1] = 0
+    ids = left_out(labels, joined)
+    assert ids is not None
+    assert ids.tolist() == [*joined[:111].tolist(), -1]
 
 
 def test_units_join_through_any_key() -> None:

@@ -106,8 +106,9 @@ def test_the_ladder_has_every_stage_and_one_choice(result: dict[str, Any]) -> No
     assert {name for name, row in rows.items() if row["note"] == "not used for the choice"} == {*RUNGS} - {
         result["stage"]
     }
-    best = min(row["cv_log_loss"] for row in rows.values())
-    assert chosen["cv_log_loss"] == best
+    best = min(rows.values(), key=lambda row: row["cv_log_loss"])
+    assert chosen["name"] in {STAGES[-1], best["name"]}
+    assert chosen["cv_log_loss"] == best["cv_log_loss"] or "by chance" in result["choice"]
     for row in rows.values():
         for kind in ("cv", "test"):
             low, high = row[f"{kind}_interval"]

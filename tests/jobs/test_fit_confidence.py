@@ -19,7 +19,7 @@ def found(fitted: FitResult) -> dict[str, Any]:
 
 
 def test_the_rates_are_those_that_evaluate_measures(fitted: FitResult, found: dict[str, Any], photos: Path) -> None:
-    assert (found["images"], found["protocol"]) == (24, "leave-one-out")
+    assert (found["images"], found["protocol"]) == (24, "8 folds, each held out in turn")
     assert [row["rate"] for row in found["rates"]] == [0.01, 0.05, 0.1]
     for row in found["rates"][1:]:
         measured = evaluate(fitted.bundle, photos, false_reject=row["rate"], sets=1 - row["rate"]).json
@@ -52,7 +52,7 @@ def test_without_a_test_part_the_page_says_that_nothing_was_checked(
     result = fit(tmp_path / "photos", weights=backbone, out=tmp_path / "model")
     found = result.json["confidence"]
     assert all(row["test"] is None for row in found["rates"])
-    assert found["protocol"] == ("leave-one-out, copies and groups together" if copies else "leave-one-out")
+    assert found["protocol"] == "8 folds, each held out in turn"
     text = (result.bundle / "report.html").read_text(encoding="utf-8")
     assert "There is no test part" in text and "which takes 99" in text
     assert '<a href="#confidence">' in text

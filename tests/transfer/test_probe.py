@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from convatlas.data import left_out
 from convatlas.errors import ConvAtlasError
 from convatlas.metrics import softmax
 from convatlas.transfer.probe import (
     STRENGTHS,
+    ClassWeights,
     Features,
     fit_probe,
     image_weights,
@@ -259,14 +261,46 @@ def test_the_informative_stage_is_chosen_and_the_reason_says_so() -> None:
     assert chosen.probe.log_loss == min(probe.log_loss for probe in chosen.probes.values())
 
 
-def test_of_equal_rungs_the_narrowest_is_chosen_and_said_to_be_no_better() -> None:
+def test_of_equal_rungs_the_last_stage_is_chosen() -> None:
     features, labels = images([20, 20], 5)
-    chosen = select({"wide": np.hstack([features, np.zeros((40, 3))]), "narrow": features}, labels, 2)
-    assert abs(chosen.probes["wide"].log_loss - chosen.probes["narrow"].log_loss) < 1e-9
-    assert "do not show to be real" in chosen.reason
-    exact = select({"b": [features, np.zeros((40, 0))], "a": features[:, :5]}, labels, 2)
-    assert exact.name == "b"
+    wide = np.hstack([features, np.zeros((40, 3))])
+    for rungs, name in (({"a": features, "b": wide}, "b"), ({"a": wide, "b": features}, "b")):
+        chosen = select({**rungs, "all stages": wide}, labels, 2)
+        assert chosen.name == name
+        assert len({round(probe.log_loss, 9) for probe in chosen.probes.values()}) == 1
+        assert "do not show to be real" in chosen.reason or "than these images may show by chance" in chosen.reason
     assert select({"one": features}, labels, 2).reason == "one was the only one tried."
+    assert select({"all stages": features}, labels, 2).name == "all stages"
+
+
+@pytest.mark.parametrize("class_weights", [None, "balanced"])
+def test_another_rung_must_be_better_than_the_last_stage_by_a_standard_error(class_weights: ClassWeights) -> None:
+    chosen_names, by_chance = set[str](), 0
+    for seed in range(30):
+        features, labels = images([9, 16, 11], 8, seed, apart=0.5)
+        rungs = {"stage1": features[:, :6], "stage2": features[:, 2:]}
+        chosen = select(rungs, labels, 3, class_weights=class_weights, folds=np.arange(36) % 6)
+        weights = image_weights(labels, 3, class_weights)
+        first, last = chosen.probes["stage1"].losses, chosen.probes["stage2"].losses
+        gain = np.average(last - first, weights=weights)
+        error = np.sqrt((weights**2 * (last - first - gain) ** 2).sum()) / weights.sum()
+        assert chosen.name == ("stage1" if gain > error else "stage2")
+        assert ("by chance" in chosen.reason) == (0 < gain <= error)
+        chosen_names.add(chosen.name)
+        by_chance += 0 < gain <= error
+    assert chosen_names == {"stage1", "stage2"} and by_chance
+
+
+def test_what_knows_nothing_is_no_worse_than_guessing_with_one_of_each_class_left_out() -> None:
+    """Left out one by one it is: its class is always the rarer one among the others."""
+    one_by_one, together = list[float](), list[float]()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        labels, noise = np.tile([0, 1], 6), rng.normal(size=(12, 30))
+        one_by_one.append(fit_probe(noise, labels, 2, strengths=[0.1]).accuracy)
+        together.append(fit_probe(noise, labels, 2, strengths=[0.1], folds=left_out(labels)).accuracy)
+    assert np.mean(one_by_one) < 0.4
+    assert abs(np.mean(together) - 0.5) < 0.06
 
 
 def test_the_ladder_has_each_stage_alone_and_all_together() -> None:

@@ -110,6 +110,7 @@ def adapt(
         augment=augment,
         maps=maps,
         balance="weights" if class_weights else "none",
+        together=np.append(together, together.max(initial=-1) + 1 + np.arange(len(records) - train)),
         device=device,
         seed=seed,
         keep=True,

@@ -83,8 +83,8 @@ class Material:
 
     @cached_property
     def held_out(self) -> np.ndarray | None:
-        """Fold ids for leaving one unit out; None, one image at a time, where all stand alone."""
-        return left_out(self.together, self.train.labels)
+        """(train,) what is held out at once while a probe is chosen; None for one image at a time."""
+        return left_out(self.train.labels, self.together)
 
 
 def gather(

@@ -223,14 +223,19 @@ class Bench:
         labels = torch.from_numpy(classes.indices([record.label for record in records]).astype(np.int64))
         images = prepared(dataset, records, labels, source.preprocessing, "auto", progress=progress, say=say)
         means = passed.store.means(sha256s)
+        together = units([record.group for record in records], sha256s)
         shop = Workshop(
-            *(source, images, list(means.values())[-1], len(classes)), device=device, seed=split, progress=progress
+            *(source, images, list(means.values())[-1], len(classes)),
+            together=together,
+            device=device,
+            seed=split,
+            progress=progress,
         )
         return Bench(
             shop=shop,
             rungs=ladder(means, passed.store.deviations(sha256s)),
             place=np.array(place)[usable],
-            together=units([record.group for record in records], sha256s),
+            together=together,
             stages=catalogue.find(source.name).stages,
             seed=split,
         )
@@ -251,9 +256,8 @@ class Bench:
         started = time.perf_counter()
         mine = [tuple(block[rows] for block in blocks) for blocks in self.rungs.values()]
         rungs = dict(zip(self.rungs, mine, strict=True))
-        selection = select(
-            rungs, labels[rows], self.shop.num_classes, folds=left_out(self.together[rows], labels[rows])
-        )
+        held_out = left_out(labels[rows], self.together[rows])
+        selection = select(rungs, labels[rows], self.shop.num_classes, folds=held_out)
         seconds = time.perf_counter() - started
         for role, rung in (("top", self.stages[-1]), ("probe", selection.name)):
             scores = selection.probes[rung].scores([block[test] for block in self.rungs[rung]])

@@ -39,7 +39,13 @@ class Trials:
         trials = []
         for fold, out in enumerate(self.outs):
             others = np.flatnonzero(self._fold_of != fold)
-            probe = fit_probe(blocks, self._truth, self._shop.num_classes, class_weights=class_weights, rows=others)
+            held_out = self._shop.held_out(self._rows[others])
+            probe = fit_probe(
+                *(blocks, self._truth, self._shop.num_classes),
+                class_weights=class_weights,
+                folds=None if held_out is None else held_out[self._rows],
+                rows=others,
+            )
             logits = probe.scores([block[out] for block in blocks])
             trials.append(Trial(fold=fold, rows=out, logits=logits, seconds=0.0))
         return trials

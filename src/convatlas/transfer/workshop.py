@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from convatlas import zoo
+from convatlas.data import left_out
 from convatlas.errors import Stopped
 from convatlas.train.images import Images, Part, digest
 from convatlas.train.learner import Epoch
@@ -90,6 +91,7 @@ class Workshop:
         augment: int = 0,
         maps: Precision = "float32",
         balance: Literal["none", "weights"] = "none",
+        together: Index | None = None,
         device: str = "cpu",
         seed: int = 0,
         keep: bool = False,
@@ -99,8 +101,8 @@ class Workshop:
         """`images` as `source` prepares them; `top` (n, d) are their features on the last rung, from which a head begins. `norms` says what
         batch norms do in the part that trains. With `augment` a tuning sees images cropped and mirrored at random, through a frozen part
         that many draws of each, which are cached; without, as they are in use. `maps` is how cached maps are kept. `balance` makes classes
-        count alike in the loss and in the probe that a head begins as. With `keep` trainings are kept in the cache: one that was done is
-        not repeated, one that was stopped goes on.
+        count alike in the loss and in the probe that a head begins as. `together` (n,) is equal where images must be held out together:
+        copies, groups. With `keep` trainings are kept in the cache: one that was done is not repeated, one that was stopped goes on.
         """
         self.source, self.images, self.num_classes = source, images, num_classes
         self.labels, self._top = images.labels.numpy(), top
@@ -110,6 +112,7 @@ class Workshop:
         self._augment = augment
         self._maps: Precision = maps
         self._balance: Literal["none", "weights"] = balance
+        self._together = together
         self._progress, self._say = progress, say
         self._kept = Kept(self._heard) if keep else None
         self._ahead = 0.0  # seconds that others spent on what was found
@@ -118,6 +121,10 @@ class Workshop:
     def clock(self) -> float:
         """Seconds, as if all that was found had been done now: what was paid for once counts in a budget as it did then."""
         return time.perf_counter() + self._ahead
+
+    def held_out(self, rows: Index) -> Index | None:
+        """What is held out at once, (n,), while a probe on some of the images is chosen; see `left_out`."""
+        return left_out(self.labels, self._together, rows)
 
     def settings(self, plan: Plan, images: int) -> Tuning:
         """How a plan is trained on so many images."""
@@ -279,7 +286,8 @@ class Workshop:
             model, _ = load_network(source, num_classes=self.num_classes, in_channels=channels)
         if rows is not None:
             weights = "balanced" if self._balance == "weights" else None
-            probe = fit_probe(self._top, self.labels, self.num_classes, class_weights=weights, rows=rows)
+            folds = self.held_out(rows)
+            probe = fit_probe(self._top, self.labels, self.num_classes, class_weights=weights, folds=folds, rows=rows)
             begin_as_probe(model, probe)
         return model
 
