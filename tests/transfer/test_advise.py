@@ -125,6 +125,18 @@ def test_equal_plans_are_not_said_to_differ() -> None:
     assert "do not show" in found.reason or "by chance" in found.reason
 
 
+def test_on_few_images_luck_does_not_lead_away_from_the_probe() -> None:
+    chosen, told = list[Plan](), set[bool]()
+    for seed in range(60):
+        found = World({PROBE: 0.75, **dict.fromkeys(SECONDS, 0.7)}, images=40, seed=seed).advice()
+        chosen.append(found.chosen)
+        if found.chosen == PROBE:
+            told.add("which these images may show by chance" in found.reason)
+            assert all(one.note for one in found.verdicts if one.log_loss is not None and one.plan != PROBE)
+    assert chosen.count(PROBE) >= 0.85 * len(chosen)  # 75 % where the least log-loss alone decides
+    assert told == {True, False}  # lower by chance in some worlds, higher in others
+
+
 def test_a_plan_that_was_asked_for_is_followed_and_judged() -> None:
     world = World(PROBE_IS_BEST)
     found = follow(ALL, world.truth, [world.trial(ALL, fold) for fold in (0, 1)], seconds=100.0)

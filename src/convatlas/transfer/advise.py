@@ -3,7 +3,9 @@
 Trials are paired: every plan is judged on the same held-out images, by networks and probes that learned from the same others. How deep to
 tune is searched from the top down, since what is gained by the last stage tells whether the next may gain more; the search ends where
 a deeper cut no longer lowers the held-out log-loss, or the time is up. The time for the last step, training the chosen plan on all
-images, is set aside before a trial begins. Nothing here looks at a test part.
+images, is set aside before a trial begins. Of the plans that were compared on the same images, the cheapest is taken whose log-loss is
+within a standard error of the least (Breiman, Friedman, Olshen, Stone. Classification and Regression Trees. 1984, 3.4.3): on few images
+the least is a matter of luck, and what costs more has more ways to be worse. Nothing here looks at a test part.
 """
 
 from __future__ import annotations
@@ -148,7 +150,7 @@ def advise(
             if shallower and search.gain(plan, shallower)[0] <= 0:
                 stopped = f"not tried: {plan.words} already did no better than {shallower.words}"
             shallower = plan
-    best = _settle(search, best, run, affordable, most)
+    best = _simplest(search, _settle(search, best, run, affordable, most))
     return _advice(search, best, probe, seconds, memory or {}, budget)
 
 
@@ -166,6 +168,15 @@ def _settle(
             search.trials[plan].append(run(plan, len(search.trials[plan])))
         if search.gain(rival, best)[0] > 0:
             best = rival
+    return best
+
+
+def _simplest(search: _Search, best: Plan) -> Plan:
+    """The cheapest plan that is within a standard error of the best, of those that were judged on all of its images."""
+    for plan in search.trials:  # the cheapest first
+        gain, error = search.gain(best, plan)
+        if len(search.trials[plan]) >= len(search.trials[best]) and gain <= error:
+            return plan
     return best
 
 
@@ -221,7 +232,13 @@ def _why_not(search: _Search, plan: Plan, best: Plan) -> str:
     gain, error = search.gain(best, plan)
     if gain > SHOWN * error:
         return f"log-loss higher by {gain:.3f}"
-    return "log-loss higher, by less than these images show to be real" if gain > 0 else "no better, and costs more"
+    if gain > 0:
+        return "log-loss higher, by less than these images show to be real"
+    return (
+        "no better, and costs more"
+        if gain == 0
+        else f"log-loss lower by {-gain:.3f}, which may be chance, and costs more"
+    )
 
 
 def _reason(search: _Search, best: Plan, probe: Plan) -> str:
@@ -233,6 +250,11 @@ def _reason(search: _Search, best: Plan, probe: Plan) -> str:
     if best == probe:
         rival = max(tried, key=lambda plan: search.gain(plan, probe)[0])
         gain, error = search.gain(probe, rival)
+        if gain < 0:
+            return (
+                f"{rival.words} lowers the held-out log-loss of the probe by {-gain:.3f}, which these images may show by chance, and "
+                "the probe costs nothing more."
+            )
         doubt = "" if gain > SHOWN * error else ", though not by more than these images may show by chance"
         return f"training does not pay here: {rival.words} has a higher held-out log-loss than the probe{doubt}."
     gain, error = search.gain(best, probe)
