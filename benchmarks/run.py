@@ -24,6 +24,7 @@ NAMES = (
     "fine_tuning",
     "prefix",
     "half_maps",
+    "few_images",
     "forecast",
     "which_network",
     "similarity",

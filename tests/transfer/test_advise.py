@@ -125,6 +125,20 @@ def test_equal_plans_are_not_said_to_differ() -> None:
     assert "do not show" in found.reason or "by chance" in found.reason
 
 
+@pytest.mark.parametrize(("images", "folds"), [(40, 5), (120, 3), (500, 1)])
+def test_a_plan_is_judged_on_fifty_images_or_on_all_folds(images: int, folds: int) -> None:
+    world = World(DEEPER_IS_BETTER, images=images)
+    world.fold = np.arange(images) % FOLDS
+    world.advice()
+    assert [fold for plan, fold in world.ran if plan == LAST][:folds] == list(range(folds))
+    assert [plan for plan, _ in world.ran[: folds + 1]] == [LAST] * folds + [TWO]
+    scarce = World(DEEPER_IS_BETTER, images=images)
+    scarce.fold = np.arange(images) % FOLDS
+    found = scarce.advice(budget=10.0 + folds * 8.0 - 1)  # a trial too few
+    assert not scarce.ran
+    assert all(verdict.note.startswith("not tried") for verdict in found.verdicts if verdict.plan != PROBE)
+
+
 def test_on_few_images_luck_does_not_lead_away_from_the_probe() -> None:
     chosen, told = list[Plan](), set[bool]()
     for seed in range(60):

@@ -20,6 +20,7 @@ from convatlas.metrics import fit_temperature, paired_interval, softmax, wilson
 from convatlas.transfer.plans import Plan
 from convatlas.transfer.ridge import Array, Index
 
+ENOUGH = 50  # held-out images from which on a plan is judged; below, on those of all folds
 SHOWN = 2.0  # standard errors of a mean difference in log-loss from which on it counts as shown
 
 
@@ -125,12 +126,14 @@ def advise(
     search = _Search(np.asarray(truth), {probe: list(probe_trials)})
     began, best = clock(), probe
     most = len(probe_trials) if folds is None else folds
+    held_out = np.cumsum([len(trial.rows) for trial in probe_trials[:most]])
+    first = min(int(np.searchsorted(held_out, ENOUGH)) + 1, most)  # folds of a plan's first trials
 
     def spent() -> float:
         return clock() - began
 
     def needed(*plans: Plan) -> float:
-        """Seconds of a trial of each of them and of what follows, whichever plan is chosen then."""
+        """Seconds of a trial of each of them, one as often as it is named, and of what follows, whichever plan is chosen then."""
         trials = share * sum(seconds[plan] for plan in plans)
         return trials + closing * max(seconds.get(plan, 0.0) for plan in (*plans, best))
 
@@ -141,10 +144,10 @@ def advise(
     for plan in seconds:
         if stopped:
             search.notes[plan] = stopped
-        elif not affordable(plan):
-            search.notes[plan] = _too_long(needed(plan), budget, spent())
+        elif not affordable(*[plan] * first):
+            search.notes[plan] = _too_long(needed(*[plan] * first), budget, spent())
         else:
-            search.trials[plan] = [run(plan, 0)]
+            search.trials[plan] = [run(plan, fold) for fold in range(first)]
             if search.gain(plan, best)[0] > 0:
                 best = plan
             if shallower and search.gain(plan, shallower)[0] <= 0:
@@ -264,4 +267,4 @@ def _reason(search: _Search, best: Plan, probe: Plan) -> str:
 
 def _too_long(needed: float, budget: float | None, spent: float) -> str:
     left = 0.0 if budget is None else max(budget - spent, 0.0)
-    return f"not tried: a trial and the trainings after it take about {needed:.0f} s, and {left:.0f} s are left"
+    return f"not tried: its trials and the trainings after them take about {needed:.0f} s, and {left:.0f} s are left"
