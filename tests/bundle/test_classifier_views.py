@@ -13,7 +13,7 @@ from convatlas.bundle.classifier import Classifier
 from convatlas.bundle.load import load
 from convatlas.data import Views
 from convatlas.errors import ConvAtlasError
-from convatlas.jobs.fit import FitResult
+from convatlas.jobs.fit import fit
 from convatlas.metrics import softmax
 from convatlas.zoo.heads.probe import ProbeConfig
 from convatlas.zoo.inference import normalised
@@ -99,8 +99,8 @@ def test_sliding_is_the_mean_of_what_the_network_says_of_each_window(models: dic
     assert np.abs(probabilities(classifier, image, "dense:40") - np.mean(expected, axis=0)).max() < 1e-5
 
 
-def test_a_probe_of_maps_slides_too(fitted: FitResult) -> None:
-    classifier = load(fitted.bundle)
+def test_a_probe_of_maps_slides_too(photos: Path, backbone: Path, tmp_path: Path) -> None:
+    classifier = load(fit(photos, weights=backbone, out=tmp_path / "model", plan="probe:all").bundle)
     image = photo("green", 50).resize((32, 32))
     native, flipped = (probabilities(classifier, image, views) for views in ("dense:32", "flip"))
     assert np.abs(native - flipped).max() < 1e-5

@@ -139,7 +139,7 @@ def test_it_travels_with_the_folder_and_says_on_how_many_images_it_rests(fitted:
     assert described["confidence"] == {
         "schema": "convatlas.confidence/1",
         "images": 24,
-        "protocol": "leave-one-out",
+        "protocol": "8 folds, each held out in turn",
     }
     asked: dict[str, Any] = {"false_reject": 0.1, "sets": 0.9}
     assert load(folder).predict(photo("red", 1), **asked) == load(fitted.bundle).predict(photo("red", 1), **asked)

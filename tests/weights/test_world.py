@@ -13,7 +13,7 @@ from torch import nn
 
 import convatlas
 from convatlas.errors import ConvAtlasError
-from convatlas.jobs.fit import FitResult
+from convatlas.jobs.fit import fit
 from convatlas.weights.load import load_network
 from convatlas.weights.published import published
 from convatlas.weights.source import find_weights
@@ -136,7 +136,8 @@ def test_our_own_model_folders_are_weights_too(name: str, caches: Path) -> None:
     assert same_logits(load_network(source)[0], load_network(find_weights(weights))[0])
 
 
-def test_a_probe_is_no_network(fitted: FitResult) -> None:
+def test_a_probe_is_no_network(photos: Path, backbone: Path, tmp_path: Path) -> None:
+    fitted = fit(photos, weights=backbone, out=tmp_path / "model", plan="probe:all")
     with pytest.raises(ConvAtlasError, match=r"config.json: a probe on resnet20_cifar, not a whole network"):
         find_weights(fitted.bundle)
 
