@@ -25,6 +25,7 @@ NAMES = (
     "prefix",
     "half_maps",
     "few_images",
+    "discriminant",
     "forecast",
     "which_network",
     "similarity",

@@ -15,7 +15,9 @@ from convatlas.transfer.probe import (
     STRENGTHS,
     ClassWeights,
     Features,
+    blocks_of,
     fit_probe,
+    held_out_sets,
     image_weights,
     ladder,
     outer_folds_predictions,
@@ -59,6 +61,22 @@ def brute_force(
     return out
 
 
+def regressed(
+    features: Features,
+    labels: np.ndarray,
+    num_classes: int,
+    strength: float,
+    ids: np.ndarray | None = None,
+    weights: Array | None = None,
+) -> Array:
+    """The regression's own held-out scores, from which `fit_probe` goes on."""
+    sets, _ = held_out_sets(labels, num_classes, ids)
+    each = np.ones(len(labels)) if weights is None else weights
+    ridge = Ridge(blocks_of(features), np.eye(num_classes)[labels], each)
+    ((_, scores),) = ridge.held_out([strength], sets)
+    return scores
+
+
 SIZES = {
     "2 classes, n > d": ([22, 18], 6),
     "2 classes, imbalanced, n > d": ([40, 5], 6),
@@ -78,10 +96,10 @@ def test_leave_one_out_equals_one_refit_for_each_image(
 ) -> None:
     features, labels = images(counts, width)
     given = np.linspace(0.2, 3, len(counts)) if class_weights == "own" else class_weights
-    probe = fit_probe(features, labels, len(counts), class_weights=given, strengths=[strength])
     weights = image_weights(labels, len(counts), given)
     expected = brute_force(features, labels, len(counts), weights, strength, np.arange(len(labels)))
-    np.testing.assert_allclose(probe.held_out, expected, atol=1e-8)
+    found = regressed(features, labels, len(counts), strength, weights=weights)
+    np.testing.assert_allclose(found, expected, atol=1e-8)
 
 
 @pytest.mark.parametrize("class_weights", [None, "balanced"])
@@ -97,26 +115,25 @@ def test_folds_and_groups_equal_refits(counts: list[int], width: int, class_weig
         "pairs and singles": np.where(np.arange(n) < 10, np.arange(n) // 2, np.arange(n)),
         "some never out": np.where(np.arange(n) < 7, -1, np.arange(n) % 4),
     }[kind]
-    probe = fit_probe(features, labels, len(counts), class_weights=class_weights, folds=ids, strengths=[0.01])
     weights = image_weights(labels, len(counts), class_weights)
     expected = brute_force(features, labels, len(counts), weights, 0.01, ids)
-    np.testing.assert_allclose(probe.held_out, expected, atol=1e-8)
+    np.testing.assert_allclose(regressed(features, labels, len(counts), 0.01, ids, weights), expected, atol=1e-8)
+    probe = fit_probe(features, labels, len(counts), class_weights=class_weights, folds=ids, strengths=[0.01])
     assert np.isnan(probe.losses).tolist() == (ids < 0).tolist()
 
 
 def test_rank_deficient_and_constant_features_change_nothing() -> None:
     features, labels = images([15, 20, 9], 8)
     awkward = np.hstack([features, features[:, :3] @ np.ones((3, 4)), np.full((44, 2), 7.3), np.zeros((44, 1))])
-    probe = fit_probe(awkward, labels, 3, strengths=[1e-4])
     expected = brute_force(awkward, labels, 3, np.ones(44), 1e-4, np.arange(44))
-    np.testing.assert_allclose(probe.held_out, expected, atol=1e-8)
-    assert np.abs(probe.weight[-3:]).max() < 1e-8
+    np.testing.assert_allclose(regressed(awkward, labels, 3, 1e-4), expected, atol=1e-8)
+    assert np.abs(fit_probe(awkward, labels, 3, strengths=[1e-4]).weight[-3:]).max() < 1e-8
 
 
 def test_features_that_are_all_constant_give_the_class_frequencies() -> None:
     labels = np.array([0] * 6 + [1] * 3 + [2])
     probe = fit_probe(np.full((10, 4), 0.1), labels, 3)
-    np.testing.assert_allclose(probe.scores(np.zeros((1, 4))), [[0.6, 0.3, 0.1]], atol=1e-12)
+    np.testing.assert_allclose(probe.probabilities(np.full((1, 4), 0.1)), [[0.6, 0.3, 0.1]], atol=1e-12)
     assert np.isfinite(probe.log_loss)
 
 
@@ -131,12 +148,13 @@ def test_a_constant_block_beside_another_does_nothing() -> None:
 def test_weight_and_bias_are_the_fit_of_all_images_in_the_features_own_units(width: int) -> None:
     features, labels = images([30, 11, 8], width)
     features *= 1e-3
-    probe = fit_probe(features, labels, 3, class_weights="balanced", strengths=[0.02])
     weights = image_weights(labels, 3, "balanced")
     centred = features - weights @ features / 49
     factor = np.sqrt(49 / (weights @ centred**2).sum())
     weight, bias = refitted(features * factor, labels, 3, weights, 0.02 * 49, np.ones(49, dtype=bool))
-    np.testing.assert_allclose(probe.scores(features), features * factor @ weight + bias, atol=1e-9)
+    own, at = Ridge([features], np.eye(3)[labels], weights).solution(0.02)
+    np.testing.assert_allclose(features @ own + at, features * factor @ weight + bias, atol=1e-9)
+    probe = fit_probe(features, labels, 3, class_weights="balanced", strengths=[0.02])
     assert probe.weight.shape == (width, 3)
     np.testing.assert_allclose(probe.probabilities(features), softmax(probe.scale * probe.scores(features)))
 
@@ -157,12 +175,12 @@ def test_many_rows_taken_in_parts_and_float32(counts: list[int], width: int) -> 
     features, labels = images(counts, width)
     features = features.astype(np.float32)
     n = len(labels)
-    probe = fit_probe(features, labels, len(counts), strengths=[0.01])
+    found = regressed(features, labels, len(counts), 0.01)
     some = np.random.default_rng(0).choice(n, 5, replace=False)
     ids = np.full(n, -1)
     ids[some] = some
     expected = brute_force(features.astype(float), labels, len(counts), np.ones(n), 0.01, ids)
-    np.testing.assert_allclose(probe.held_out[some], expected[some], atol=1e-8)
+    np.testing.assert_allclose(found[some], expected[some], atol=1e-8)
 
 
 def test_strengths_in_several_passes_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,12 +213,10 @@ def test_the_path_is_searched_for_the_least_log_loss() -> None:
     probe = fit_probe(features, labels, 3)
     assert [row.strength for row in probe.path] == sorted((row.strength for row in probe.path), reverse=True)
     best = min(probe.path, key=lambda row: row.log_loss)
-    assert (probe.strength, probe.accuracy, probe.log_loss, probe.scale) == (
-        best.strength,
-        best.accuracy,
-        best.log_loss,
-        best.scale,
-    )
+    assert probe.strength == best.strength
+    scores = best.scale * regressed(features, labels, 3, best.strength)
+    assert best.accuracy == (scores.argmax(axis=1) == labels).mean()
+    assert best.log_loss == pytest.approx(-np.log(softmax(scores)[np.arange(90), labels]).mean())
     again = fit_probe(features, labels, 3, strengths=[best.strength])
     np.testing.assert_allclose(again.held_out, probe.held_out, atol=1e-12)
     assert probe.accuracy == (probe.held_out.argmax(axis=1) == labels).mean()
@@ -291,15 +307,18 @@ def test_another_rung_must_be_better_than_the_last_stage_by_a_standard_error(cla
     assert chosen_names == {"stage1", "stage2"} and by_chance
 
 
-def test_what_knows_nothing_is_no_worse_than_guessing_with_one_of_each_class_left_out() -> None:
-    """Left out one by one it is: its class is always the rarer one among the others."""
-    one_by_one, together = list[float](), list[float]()
+def test_what_knows_nothing_is_no_worse_than_guessing() -> None:
+    """The regression, left out one by one, is: its class is always the rarer one among the others. Neither folds nor priors have that."""
+    regression, one_by_one, together = list[float](), list[float](), list[float]()
     for seed in range(40):
         rng = np.random.default_rng(seed)
         labels, noise = np.tile([0, 1], 6), rng.normal(size=(12, 30))
-        one_by_one.append(fit_probe(noise, labels, 2, strengths=[0.1]).accuracy)
+        probe = fit_probe(noise, labels, 2, strengths=[0.1])
+        regression.append(probe.path[0].accuracy)
+        one_by_one.append(probe.accuracy)
         together.append(fit_probe(noise, labels, 2, strengths=[0.1], folds=left_out(labels)).accuracy)
-    assert np.mean(one_by_one) < 0.4
+    assert np.mean(regression) < 0.4
+    assert abs(np.mean(one_by_one) - 0.5) < 0.06
     assert abs(np.mean(together) - 0.5) < 0.06
 
 

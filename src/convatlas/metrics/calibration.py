@@ -35,9 +35,14 @@ def log_loss(probabilities: ArrayLike, truth: ArrayLike) -> float:
 
 
 def fit_temperature(
-    scores: ArrayLike, truth: ArrayLike, *, weights: ArrayLike | None = None, start: float | None = None
+    scores: ArrayLike,
+    truth: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    start: float | None = None,
+    offsets: ArrayLike = 0.0,
 ) -> float:
-    """The scale s for which softmax(s · scores) has the least log-loss; > 0. Guo's temperature is 1 / s.
+    """The scale s for which softmax(s · scores + offsets) has the least log-loss; > 0. Guo's temperature is 1 / s.
 
     A convex problem of one variable: safeguarded Newton steps. As in Platt (1999) the targets are smoothed, here as if
     one more image had been seen, wrong: the true class gets 1 − 1/(n+1) and the others share the rest. So s stays
@@ -49,6 +54,7 @@ def fit_temperature(
         truth: (n,) class indices.
         weights: (n,) of the images in the mean; equal by default.
         start: a guess, such as the scale for a neighbouring regularisation strength.
+        offsets: (K,) what does not scale, such as the classes' log prior probabilities.
 
     Raises:
         ValueError: if there is no image, or a score is not finite.
@@ -61,17 +67,18 @@ def fit_temperature(
     share = np.full(count, 1 / count) if weights is None else np.asarray(weights, dtype=np.float64) / np.sum(weights)
     given -= given.max(axis=1, keepdims=True)
     spread = float(share @ (given.max(axis=1) - given.mean(axis=1)))
-    if num_classes < 2 or spread == 0:
+    if num_classes < 2 or spread < 1e-12:  # what differs by rounding says nothing
         return 1.0
     doubt = 1 / (count + 1)
     hit = given[np.arange(count), true]
     target = float(share @ ((1 - doubt) * hit + doubt * (given.sum(axis=1) - hit) / (num_classes - 1)))
 
+    apart = np.asarray(offsets, dtype=np.float64)
     low, high = 1e-3 / spread, 1e6 / spread
     scale = min(max(start if start is not None else 3 / spread, low), high)
     powers = np.empty_like(given)
     for _ in range(60):
-        np.exp(np.multiply(given, scale, out=powers), out=powers)
+        np.exp(np.add(np.multiply(given, scale, out=powers), apart, out=powers), out=powers)
         total = powers.sum(axis=1)
         powers *= given
         mean = powers.sum(axis=1) / total

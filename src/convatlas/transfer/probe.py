@@ -1,8 +1,10 @@
-"""Dempster et al., "Prevalidated Ridge Regression", 2024: a linear classifier in closed form, tuned without refitting.
+"""A linear classifier in closed form, tuned without refitting: Dempster et al., "Prevalidated Ridge Regression", 2024.
 
 Ridge regression on one-hot targets gives a score for each class. The scores each image would get from a model fitted
-without it are known exactly (`ridge`); one scale fitted to these makes them probabilities, and their log-loss chooses
-the regularisation strength, then the stage. numpy in float64 throughout; what results is one linear layer.
+without it are known exactly (`ridge`); one scale fitted to these makes them probabilities, whose log-loss chooses the
+regularisation strength. The regression then becomes a discriminant (`discriminant`), which tells many classes, and
+classes of unequal size, better apart; its held-out log-loss chooses the stage. numpy in float64 throughout; what
+results is one linear layer.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from convatlas.errors import ConvAtlasError
 from convatlas.metrics import fit_temperature, softmax
+from convatlas.transfer.discriminant import Discriminant
 from convatlas.transfer.plans import TOGETHER, Plan
 from convatlas.transfer.ridge import ROWS, Array, Index, Ridge
 
@@ -28,7 +31,7 @@ STRENGTHS = tuple(float(strength) for strength in np.logspace(1, -7, 17))
 
 @dataclass(frozen=True, kw_only=True)
 class Strength:
-    """What the held-out images say of one regularisation strength."""
+    """What the held-out images say of one regularisation strength, by the regression's own scores."""
 
     strength: float
     accuracy: float
@@ -45,7 +48,7 @@ class Probe:
     scale: float  # 1 / temperature, fitted to the held-out scores
     strength: float
     path: tuple[Strength, ...]  # every strength tried, strongest first
-    held_out: Array  # (n, K): each training image's scores without it in the fit; NaN where it never was out
+    held_out: Array  # (n, K): each training image's scores, before the scale, without it in the fit; NaN where it never was out
     losses: Array  # (n,): each image's held-out log-loss; NaN where it never was out
     accuracy: float  # of the held-out scores
     log_loss: float  # mean of `losses`, weighted as the fit is
@@ -79,14 +82,15 @@ def fit_probe(
 ) -> Probe:
     """Fit the classifier, its regularisation strength and its temperature. Deterministic.
 
-    The strength is the one with the least held-out log-loss; of equals, the strongest. (The accuracy moves in steps of
-    one image and has many ties.)
+    The strength is the one with the least held-out log-loss of the regression; of equals, the strongest. (The accuracy moves
+    in steps of one image and has many ties.)
 
     Args:
         features: (n, d), or several such blocks; each block is given the same total variance. Any float type.
         labels: (n,) class indices. A class that has no image is never predicted.
         class_weights: None, "balanced" (inversely to the number of images), or a positive number for each class. They
-            weigh the log-loss too, so that "balanced" gives the probabilities of classes equally frequent.
+            weigh the log-loss too, so that "balanced" gives the probabilities of classes equally frequent; without, those
+            of classes as frequent as the images say.
         folds: (n,) what is held out together: fold ids, or groups themselves for leave-one-group-out; −1 is always
             fitted and never scored. None leaves out one image at a time, except an only one of its class, which could
             not be recognised without itself. Duplicates and groups need folds that keep them together, and small classes
@@ -113,7 +117,7 @@ def fit_probe(
 
     ridge = Ridge(blocks, np.eye(num_classes)[truth], weights, rows)
     path: list[Strength] = []
-    chosen, held_out = None, np.empty(0)
+    chosen, regressed = None, np.empty(0)
     tried = [s for s in sorted(map(float, strengths), reverse=True) if s >= ridge.rounding] or [
         max(map(float, strengths))
     ]
@@ -128,19 +132,33 @@ def fit_probe(
         )
         path.append(row)
         if chosen is None or row.log_loss < chosen.log_loss:
-            chosen, held_out = row, scores.copy()
+            chosen, regressed = row, scores.copy()
     assert chosen is not None
+    there = np.unique(truth)
+    to_z = Discriminant(regressed[:, there], ridge.targets[:, there], weights, sets)
+    z, priors = to_z.held_out(), np.log(to_z.shares)
+    scale = fit_temperature(z[scored], np.searchsorted(there, truth[scored]), weights=importance, offsets=priors)
+
+    def of_all(values: Array, absent: float) -> Array:
+        every = np.full((*values.shape[:-1], num_classes), absent)
+        every[..., there] = values
+        return every
+
+    never = to_z.lowest - np.log(2 * num_classes) / scale  # below what any class with images gets of any image
     weight, bias = ridge.solution(chosen.strength)
+    bias = of_all(bias[there] @ to_z.turn + to_z.shift + priors / scale, never)
+    held_out = of_all(z + priors / scale, never)
+    losses = _losses(scale * held_out, truth)
     return Probe(
-        weight=weight,
+        weight=of_all(weight[:, there] @ to_z.turn, 0.0),
         bias=bias,
-        scale=chosen.scale,
+        scale=scale,
         strength=chosen.strength,
         path=tuple(path),
         held_out=held_out,
-        losses=_losses(chosen.scale * held_out, truth),
-        accuracy=chosen.accuracy,
-        log_loss=chosen.log_loss,
+        losses=losses,
+        accuracy=float((held_out[scored].argmax(axis=1) == truth[scored]).mean()),
+        log_loss=float(importance @ losses[scored]),
         protocol=protocol,
     )
 

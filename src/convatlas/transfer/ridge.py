@@ -63,12 +63,13 @@ class Ridge:
 
         self.left: Array | None = None  # Z, where it is no larger than (n, n)
         if self.width <= self.count:
-            gram = np.zeros((self.width, self.width))
+            gram, cross = np.zeros((self.width, self.width)), np.zeros((self.width, targets.shape[1]))
             for part in self._parts():
                 scaled = self._rows(part)
                 gram += scaled.T @ scaled
+                cross += scaled.T @ self.centred_targets[part]
             self.energy, self.directions = _eigen(gram)
-            self.moments = sum(self._axes(part).T @ self.centred_targets[part] for part in self._parts())
+            self.moments = self.directions.T @ cross
         else:
             scaled = self._rows(np.arange(self.count))
             self.energy, vectors = _eigen(scaled @ scaled.T)
@@ -89,11 +90,21 @@ class Ridge:
         """For each strength the scores (n, K) that each image gets without the set it is in; NaN for one in no set."""
         at_once = max(1, TABLE // self.targets.size)
         alone = np.array([index[0] for index in sets if len(index) == 1], dtype=np.int64)
+        gains = np.stack([self.gains(strength) for strength in strengths], axis=1)
+        leverages = np.empty((self.count, len(strengths)))
+        for start in range(0, len(alone), ROWS):
+            index = alone[start : start + ROWS]
+            leverages[index] = self._axes(index) ** 2 @ gains + self.intercept[index] ** 2
         for first in range(0, len(strengths), at_once):
             batch = strengths[first : first + at_once]
             table = np.full((len(batch), *self.targets.shape), np.nan)
+            turns = [self._turn(strength) for strength in batch]
             for start in range(0, len(alone), ROWS):
-                self._leave_one_out(alone[start : start + ROWS], batch, table)
+                index = alone[start : start + ROWS]
+                rows = self._rows(index) if self.left is None else self.left[index]
+                for turn, scores, hat in zip(turns, table, leverages[index, first : first + at_once].T, strict=True):
+                    residual = (self.centred_targets[index] - rows @ turn) / (1 - hat)[:, None]
+                    scores[index] = self.targets[index] - residual / self.root[index]
             for index in sets:
                 if len(index) > 1:
                     self._leave_out(index, batch, table)
@@ -121,14 +132,10 @@ class Ridge:
                     found[index] = np.einsum("ij,ji->i", wide, inner)
         return found / self.root[:, 0] ** 2
 
-    def _leave_one_out(self, index: Index, strengths: Sequence[float], table: Array) -> None:
-        axes = self._axes(index)
-        squares, share = axes**2, self.intercept[index, 0] ** 2
-        for strength, scores in zip(strengths, table, strict=True):
-            gains = self.gains(strength)
-            residual = self.centred_targets[index] - axes @ (self.moments * gains[:, None])
-            residual /= (1 - squares @ gains - share)[:, None]
-            scores[index] = self.targets[index] - residual / self.root[index]
+    def _turn(self, strength: float) -> Array:
+        """What makes rows of X̃, or of Z where it is kept, into fitted values, (d, K) or (r, K)."""
+        along = self.moments * self.gains(strength)[:, None]
+        return along if self.left is not None else self.directions @ along
 
     def _leave_out(self, index: Index, strengths: Sequence[float], table: Array) -> None:
         axes = self._axes(index)

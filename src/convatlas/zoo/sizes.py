@@ -22,7 +22,9 @@ def side_range(model: ConvNet) -> tuple[int, int | None]:
         return _runs(twin, channels, side, side)
 
     if takes(LARGEST):
-        return _border(0, LARGEST, takes), None
+        # what is too small fails in the first layers, so that doubling costs little more than the one pass that succeeds
+        enough = next((1 << power for power in range(LARGEST.bit_length()) if takes(1 << power)), LARGEST)
+        return _border(enough // 2, enough, takes), None
     one = next(side for side in range(0, LARGEST, 4) if takes(side))  # a classifier for maps of one size only
     return _border(0, one, takes), _border(LARGEST, one, takes)
 
