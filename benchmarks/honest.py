@@ -26,7 +26,7 @@ from measuring import SHARED, WEIGHTS, folder, process, say, section, table, tar
 SUBSET = 1000  # of the larger sets
 FLIPPED, FLIP_SEEDS = 0.05, range(5)
 POOL, TRAINED, TESTED = 6000, 200, 200  # images: to draw from, to learn from, to judge
-DRAWS, FOLD_DRAWS = 2000, 200
+DRAWS, FOLD_DRAWS = 2000, 500
 STRENGTHS = (1e-1, 1e-2, 1e-3)
 COPIED = 60  # images of each set that are planted again
 SLACK = 3  # more false pairs than this in a set are heaps

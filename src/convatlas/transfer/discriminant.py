@@ -36,7 +36,7 @@ class Discriminant:
     """
 
     def __init__(self, scores: Array, targets: Array, weights: Array, sets: Sequence[Index]) -> None:
-        size, mass = targets.shape[1], weights.sum()
+        mass = weights.sum()
         self.shares = weights @ targets / mass
         out, sizes = np.concatenate(sets), [len(index) for index in sets]
         gone = np.add.reduceat((weights[:, None] * targets)[out], np.cumsum([0, *sizes[:-1]]))  # (sets, K)
@@ -46,29 +46,30 @@ class Discriminant:
         self._own_shares[out] = np.repeat(np.maximum(left, 0.5 / mass), sizes, axis=0)
         # D^-½ (s − π), as the fit without the image has them
         self._scores = (scores - self._own_shares) / np.sqrt(self._own_shares)
+        self._targets = weights[:, None] * (targets - self.shares) / np.sqrt(self.shares)
+        self._weights = weights
         number = min(PARTS, len(sets))
         self._parts = [np.concatenate(sets[first::number]) for first in range(number)]
-        self._moments = np.zeros((number, size, size))
-        for part, moments in zip(self._parts, self._moments, strict=True):
-            apart = weights[part, None] * (targets[part] - self.shares) / np.sqrt(self.shares)
-            moments += apart.T @ self._scores[part]
-        self._mass = np.array([weights[part].sum() for part in self._parts])
+        self._whole = self._targets[out].T @ self._scores[out]
         self.lowest = 0.0  # no image's highest z is lower
-        # of a single part nothing held out could be told: it stays a regression
-        stretch = self._stretch(range(number) if number > 1 else [])
-        self.turn, self.shift = mapping(stretch, self.shares)
+        self.turn, self.shift = mapping(self._stretch(None), self.shares)
 
     def held_out(self) -> Array:
         """z of each image by a map that owes nothing to it; NaN for one in no set."""
         found = np.full_like(self._scores, np.nan)
-        for place, part in enumerate(self._parts):
-            stretch, shares = self._stretch([p for p in range(len(self._parts)) if p != place]), self._own_shares[part]
+        for part in self._parts:
+            stretch, shares = self._stretch(part), self._own_shares[part]
             found[part] = self._scores[part] @ stretch / np.sqrt(shares) - (stretch.diagonal() - 1) / (2 * shares)
         return found
 
-    def _stretch(self, parts: Sequence[int]) -> Array:
-        """Q (K, K), of what some parts say."""
-        stretch = stretched(self._moments[list(parts)].sum(axis=0) / (self._mass[list(parts)].sum() or 1))
+    def _stretch(self, without: Index | None) -> Array:
+        """Q (K, K), of all parts or all but one."""
+        moments, mass = self._whole, sum(self._weights[part].sum() for part in self._parts)
+        if without is not None:
+            moments = moments - self._targets[without].T @ self._scores[without]
+            mass -= self._weights[without].sum()
+        # of a single part nothing held out could be told: it stays a regression
+        stretch = stretched(moments / mass if len(self._parts) > 1 else np.zeros_like(moments))
         self.lowest = min(self.lowest, -(stretch.diagonal() - 1).sum() / 2)  # the mean of z, weighted by the shares
         return stretch
 
