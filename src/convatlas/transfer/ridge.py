@@ -28,7 +28,7 @@ Index = NDArray[np.int64]
 
 ROWS = 1024  # images are taken this many at a time, so that no float64 copy of all features is needed
 ROUNDING = 128  # units in the last place by which features differ on another processor or with norms folded
-TABLE = 4_000_000  # numbers in a table of held-out scores; beyond, fewer strengths are made in one pass
+TABLE = 20_000_000  # numbers in a table of held-out scores; beyond, fewer strengths are made in one pass
 
 
 class Ridge:
