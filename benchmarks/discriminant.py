@@ -24,24 +24,13 @@ from convatlas.metrics import over_seeds, softmax
 from convatlas.transfer.probe import fit_probe
 from convatlas.transfer.ridge import Ridge
 from convatlas.weights.source import find_weights
-from drawn import Drawing, Sets
-from measuring import SHARED, say, section, table, target
+from drawn import Sets, fresh
+from measuring import WEIGHTS, say, section, table, target
 
-NETWORK = SHARED / "weights/mobilenet_v1_075_224_imagenet.safetensors"
 COUNTS = (5, 20, 40)  # images a class; where they are uneven, times e to a number from -UNEVEN to UNEVEN
 UNEVEN = 1.0
 SEEDS = range(5)
-SETS = (
-    (Drawing(name="hymenoptera", split="train"), Drawing(name="hymenoptera", split="val")),
-    (Drawing(name="flowers12", split="train"), Drawing(name="flowers12", split="test")),
-    (Drawing(name="ucmerced", split="train"), Drawing(name="ucmerced", split="test")),
-    (
-        Drawing(name="tiny-imagenet-train", classes=(0, 60), count=120),
-        Drawing(name="tiny-imagenet-val", classes=(0, 60)),
-    ),
-    (Drawing(name="cifar10-train", count=120), Drawing(name="cifar10-test", count=100)),
-    (Drawing(name="mnist-10k", count=120), Drawing(name="mnist-10k", skip=500, count=100)),
-)
+SETS = fresh(120, of_tiny=(0, 60))
 WAYS = ("discriminant", "regression", "logistic")
 
 
@@ -57,7 +46,7 @@ class Judged:
 
 def main() -> None:
     found: dict[tuple[str, bool, int], list[dict[str, Judged]]] = {}
-    source = find_weights(NETWORK)
+    source = find_weights(WEIGHTS)
     with Sets() as sets:
         for drawing, judge in SETS:
             say(f"{drawing.name}: features")
@@ -95,7 +84,8 @@ def main() -> None:
         "The probe: discriminant, regression, logistic regression",
         f"MobileNetV1-0.75 with ImageNet weights, last stage; {len(SEEDS)} draws of each size; judged on test parts, of MNIST on other "
         "digits. Accuracy on test images weighted to be as frequent as the training images, accuracy with all classes alike, and log-loss. "
-        "Logistic: scikit-learn's LogisticRegressionCV on standardised features, five strengths, three folds, by log-loss; it takes "
+        "Logistic: scikit-learn's LogisticRegressionCV on standardised features, five strengths, three folds (two "
+        "where a class has two images), by log-loss; it takes "
         f"{faster:.0f} times as long. Intervals over draws.",
         table(
             ("set, images a class", *WAYS, *(f"alike: {way}" for way in WAYS), *(f"log-loss: {way}" for way in WAYS)),
@@ -140,7 +130,7 @@ def drawn(
             use_legacy_attributes=False,  # pyright: ignore[reportArgumentType] - its annotation is wrong
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", ConvergenceWarning)  # at its own number of steps, as most people use it
             return make_pipeline(StandardScaler(), model).fit(x, labels).predict_proba(x_new)
 
     x_new = unseen.astype(np.float64)

@@ -29,6 +29,22 @@ class Drawing:
     split: str | None = None
 
 
+def fresh(count: int, of_tiny: tuple[int, int]) -> tuple[tuple[Drawing, Drawing], ...]:
+    """Of six sets what to draw from, `count` a class where there are thousands, and unseen images to judge by: test parts, of MNIST other
+    digits; of Tiny ImageNet some classes."""
+    return (
+        (Drawing(name="hymenoptera", split="train"), Drawing(name="hymenoptera", split="val")),
+        (Drawing(name="flowers12", split="train"), Drawing(name="flowers12", split="test")),
+        (Drawing(name="ucmerced", split="train"), Drawing(name="ucmerced", split="test")),
+        (
+            Drawing(name="tiny-imagenet-train", classes=of_tiny, count=count),
+            Drawing(name="tiny-imagenet-val", classes=of_tiny),
+        ),
+        (Drawing(name="cifar10-train", count=count), Drawing(name="cifar10-test", count=100)),
+        (Drawing(name="mnist-10k", count=count), Drawing(name="mnist-10k", skip=500, count=100)),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Features:
     """Images of one drawing, class by class, each with its rungs."""

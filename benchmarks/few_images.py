@@ -16,23 +16,12 @@ from convatlas.data import left_out
 from convatlas.metrics import over_seeds
 from convatlas.transfer.probe import Selection, select
 from convatlas.weights.source import find_weights
-from drawn import Drawing, Features, Sets
-from measuring import SHARED, say, section, table, target
+from drawn import Features, Sets, fresh
+from measuring import WEIGHTS, say, section, table, target
 
-NETWORK = SHARED / "weights/mobilenet_v1_075_224_imagenet.safetensors"
 COUNTS = (3, 5, 10, 20, 40)  # images a class
 SEEDS = range(10)
-SETS = (
-    (Drawing(name="hymenoptera", split="train"), Drawing(name="hymenoptera", split="val")),
-    (Drawing(name="flowers12", split="train"), Drawing(name="flowers12", split="test")),
-    (Drawing(name="ucmerced", split="train"), Drawing(name="ucmerced", split="test")),
-    (
-        Drawing(name="tiny-imagenet-train", classes=(20, 40), count=60),
-        Drawing(name="tiny-imagenet-val", classes=(20, 40)),
-    ),
-    (Drawing(name="cifar10-train", count=60), Drawing(name="cifar10-test", count=100)),
-    (Drawing(name="mnist-10k", count=60), Drawing(name="mnist-10k", skip=500, count=100)),
-)
+SETS = fresh(60, of_tiny=(20, 40))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +38,7 @@ class Draw:
 
 def main() -> None:
     found: dict[tuple[str, int], list[Draw]] = {}
-    source = find_weights(NETWORK)
+    source = find_weights(WEIGHTS)
     with Sets() as sets:
         for drawing, judge in SETS:
             say(f"{drawing.name}: features")

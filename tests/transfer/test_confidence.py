@@ -78,7 +78,7 @@ def test_new_images_are_measured_as_by_the_moments(width: int) -> None:
 def test_known_classes_are_rejected_as_often_as_stated_and_others_more(width: int) -> None:
     rate, shares, others = 0.1, [], []
     for seed in range(60):
-        features, labels = drawn(90, width, seed)
+        features, labels = drawn(60, width, seed)
         probe = fit_probe(features, labels, CLASSES)
         confidence = fit_confidence(features, labels, probe)
         promise = Promise(confidence=confidence, false_reject=rate, coverage=None)

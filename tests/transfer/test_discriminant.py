@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from convatlas.transfer import discriminant
-from convatlas.transfer.discriminant import PARTS, Discriminant, mapping, stretched
+from convatlas.transfer.discriminant import PARTS, discriminant, mapping, stretched
 from convatlas.transfer.probe import fit_probe
 from convatlas.transfer.ridge import Ridge
 
@@ -30,7 +29,7 @@ def classes(
 def test_of_fitted_scores_it_is_the_penalised_linear_discriminant(
     counts: list[int], weighted: bool, strength: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discriminant, "BETWEEN", 1.0)
+    monkeypatch.setattr("convatlas.transfer.discriminant.BETWEEN", 1.0)
     x, labels = classes(counts, 7)
     weights = np.random.default_rng(1).uniform(0.5, 2, len(labels)) if weighted else np.ones(len(labels))
     weights /= weights.mean()
@@ -54,9 +53,9 @@ def test_of_fitted_scores_it_is_the_penalised_linear_discriminant(
 
 
 def test_without_between_it_is_the_regression_in_relation_to_the_shares(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discriminant, "BETWEEN", 0.0)
+    monkeypatch.setattr("convatlas.transfer.discriminant.BETWEEN", 0.0)
     scores, targets = np.random.default_rng(0).normal(size=(20, 3)), np.eye(3)[np.arange(20) % 3]
-    map_ = Discriminant(scores, targets, np.ones(20), [np.arange(0, 20, 2), np.arange(1, 20, 2)])
+    map_ = discriminant(scores, targets, np.ones(20), [np.arange(0, 20, 2), np.arange(1, 20, 2)])
     np.testing.assert_allclose(scores @ map_.turn + map_.shift, scores / map_.shares - 1, atol=1e-12)
 
 
@@ -65,10 +64,10 @@ def test_what_is_held_out_knows_nothing_of_the_image_nor_of_those_out_with_it() 
     targets = np.eye(4)[np.arange(120) % 4]
     scores = targets * 0.3 + draws.normal(size=(120, 4)) * 0.2
     sets = [np.arange(first, 120, 2 * PARTS) for first in range(2 * PARTS)]
-    before = Discriminant(scores, targets, np.ones(120), sets).held_out()
+    before = discriminant(scores, targets, np.ones(120), sets).held_out
     changed = scores.copy()
     changed[sets[3]] += draws.normal(size=(len(sets[3]), 4))
-    after = Discriminant(changed, targets, np.ones(120), sets).held_out()
+    after = discriminant(changed, targets, np.ones(120), sets).held_out
     same = np.asarray(np.isclose(before, after, atol=1e-12).all(axis=1))
     with_it = np.isin(np.arange(120), np.concatenate(sets[3::PARTS]))
     assert same[with_it & ~np.isin(np.arange(120), sets[3])].all()
@@ -78,15 +77,15 @@ def test_what_is_held_out_knows_nothing_of_the_image_nor_of_those_out_with_it() 
 def test_what_is_in_no_set_has_no_scores_and_says_nothing() -> None:
     targets, scores = np.eye(2)[np.arange(12) % 2], np.full((12, 2), np.nan)
     scores[:8] = np.random.default_rng(0).normal(size=(8, 2))
-    found = Discriminant(scores, targets, np.ones(12), [np.arange(4), np.arange(4, 8)])
-    assert np.isnan(found.held_out()).all(axis=1).tolist() == [False] * 8 + [True] * 4
+    found = discriminant(scores, targets, np.ones(12), [np.arange(4), np.arange(4, 8)])
+    assert np.isnan(found.held_out).all(axis=1).tolist() == [False] * 8 + [True] * 4
     assert np.isfinite(found.turn).all() and np.isfinite(found.shift).all()
 
 
 def test_one_set_alone_leaves_a_regression() -> None:
     """Of nothing else could be held out what it says; then it must not be said to new images either."""
     targets, scores = np.eye(2)[np.arange(12) % 2], np.random.default_rng(0).normal(size=(12, 2))
-    found = Discriminant(scores, targets, np.ones(12), [np.arange(8)])
+    found = discriminant(scores, targets, np.ones(12), [np.arange(8)])
     np.testing.assert_allclose(found.turn, np.diag(1 / found.shares), atol=1e-12)
 
 

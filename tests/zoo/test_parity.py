@@ -24,12 +24,6 @@ def twice(other: str) -> bool:
     return other.startswith("timm/") and any(name.startswith("torchvision/") for name in names)
 
 
-def heavy(other: str) -> bool:
-    """Whether it is a large sibling of one that the quick suite has: of VGG that with 11 layers and batch norm."""
-    name = ELSEWHERE[other][0]
-    return name.startswith("vgg") and name != "vgg11_bn"
-
-
 @pytest.fixture(autouse=True)
 def one_at_a_time() -> Iterator[None]:
     yield
@@ -37,7 +31,7 @@ def one_at_a_time() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "other", [pytest.param(o, marks=pytest.mark.slow) if twice(o) or heavy(o) else o for o in sorted(ELSEWHERE)]
+    "other", [pytest.param(o, marks=pytest.mark.slow) if twice(o) else o for o in sorted(ELSEWHERE)]
 )
 def test_their_weights_give_their_numbers(other: str) -> None:
     torch.manual_seed(0)

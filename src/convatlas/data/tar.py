@@ -199,7 +199,7 @@ def _walk(shard: Path) -> Iterator[tuple[tarfile.TarInfo | None, bool]]:
             at = -1
             while (info := archive.next()) is not None:
                 # It would keep a kilobyte for each. The stubs lack the attribute, though every Python has it.
-                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
+                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue] - the stubs lack it
                 if info.size < 0 or archive.offset <= at:
                     raise tarfile.ReadError(f"the size of {info.name} is nonsense")
                 # what a sparse file or a link announces is not what is stored

@@ -74,7 +74,7 @@ def train(
     if config.sync_batchnorm and together.count > 1:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     # torch takes both together; its stubs have no such overload
-    model.to(together.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    model.to(together.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - no such overload
     micro_batch = min(config.micro_batch or order.part, order.part)
     learner = Learner(model, config, steps=order.steps, batch_size=order.batch_size, micro_batch=micro_batch)
     weights = balanced(images.labels).to(together.device) if config.balance == "weights" else None

@@ -16,6 +16,7 @@ C is of held-out scores, and an image's own z is of a C to which neither it nor 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,53 +26,49 @@ BETWEEN = 0.8  # γ; settled on training parts, see docs/dev/decisions.md
 PARTS = 10  # an image's scores are mapped as the other parts say
 
 
+@dataclass(frozen=True, kw_only=True)
 class Discriminant:
-    """The map from a regression's scores (n, K) to z = scores @ turn + shift, (n, K).
+    """The map from a regression's scores (n, K) to z = scores @ turn + shift, (n, K), and what is known of it."""
+
+    turn: Array  # (K, K)
+    shift: Array  # (K,)
+    shares: Array  # (K,) of the classes
+    held_out: Array  # (n, K): z of each image by a map that owes nothing to it; NaN for one in no set
+    lowest: float  # no image's highest z is lower
+
+
+def discriminant(scores: Array, targets: Array, weights: Array, sets: Sequence[Index]) -> Discriminant:
+    """Learns the map.
 
     Args:
         scores: (n, K), held out, each row with the sum 1; those outside of `sets` are not looked at.
         targets: (n, K), one-hot; each class has an image.
         weights: (n,), with a mean of 1.
-        sets: images held out together.
+        sets: images held out together. Of a single one nothing held out could be told: it leaves a regression.
     """
+    mass, out, sizes = weights.sum(), np.concatenate(sets), [len(index) for index in sets]
+    shares = weights @ targets / mass
+    gone = np.add.reduceat((weights[:, None] * targets)[out], np.cumsum([0, *sizes[:-1]]))  # (sets, K)
+    left = (mass * shares - gone) / (mass - gone.sum(axis=1, keepdims=True))
+    own_shares = np.tile(shares, (len(targets), 1))  # (n, K): without what is held out with an image
+    # a class that is out as a whole counts as half an image
+    own_shares[out] = np.repeat(np.maximum(left, 0.5 / mass), sizes, axis=0)
 
-    def __init__(self, scores: Array, targets: Array, weights: Array, sets: Sequence[Index]) -> None:
-        mass = weights.sum()
-        self.shares = weights @ targets / mass
-        out, sizes = np.concatenate(sets), [len(index) for index in sets]
-        gone = np.add.reduceat((weights[:, None] * targets)[out], np.cumsum([0, *sizes[:-1]]))  # (sets, K)
-        left = (mass * self.shares - gone) / (mass - gone.sum(axis=1, keepdims=True))
-        self._own_shares = np.tile(self.shares, (len(targets), 1))  # (n, K): without what is held out with an image
-        # a class that is out as a whole counts as half an image
-        self._own_shares[out] = np.repeat(np.maximum(left, 0.5 / mass), sizes, axis=0)
-        # D^-½ (s − π), as the fit without the image has them
-        self._scores = (scores - self._own_shares) / np.sqrt(self._own_shares)
-        self._targets = weights[:, None] * (targets - self.shares) / np.sqrt(self.shares)
-        self._weights = weights
-        number = min(PARTS, len(sets))
-        self._parts = [np.concatenate(sets[first::number]) for first in range(number)]
-        self._whole = self._targets[out].T @ self._scores[out]
-        self.lowest = 0.0  # no image's highest z is lower
-        self.turn, self.shift = mapping(self._stretch(None), self.shares)
-
-    def held_out(self) -> Array:
-        """z of each image by a map that owes nothing to it; NaN for one in no set."""
-        found = np.full_like(self._scores, np.nan)
-        for part in self._parts:
-            stretch, shares = self._stretch(part), self._own_shares[part]
-            found[part] = self._scores[part] @ stretch / np.sqrt(shares) - (stretch.diagonal() - 1) / (2 * shares)
-        return found
-
-    def _stretch(self, without: Index | None) -> Array:
-        """Q (K, K), of all parts or all but one."""
-        moments, mass = self._whole, sum(self._weights[part].sum() for part in self._parts)
-        if without is not None:
-            moments = moments - self._targets[without].T @ self._scores[without]
-            mass -= self._weights[without].sum()
-        # of a single part nothing held out could be told: it stays a regression
-        stretch = stretched(moments / mass if len(self._parts) > 1 else np.zeros_like(moments))
-        self.lowest = min(self.lowest, -(stretch.diagonal() - 1).sum() / 2)  # the mean of z, weighted by the shares
-        return stretch
+    apart = weights[:, None] * (targets - shares) / np.sqrt(shares)  # D^-½ (y − π), weighted
+    away = (scores - own_shares) / np.sqrt(own_shares)  # D^-½ (s − π), as the fit without the image has them
+    whole, whole_mass = apart[out].T @ away[out], weights[out].sum()
+    parts = [np.concatenate(sets[first::PARTS]) for first in range(min(PARTS, len(sets)))]
+    alone = len(parts) == 1
+    stretch = stretched(whole * (0 if alone else 1 / whole_mass))
+    turn, shift = mapping(stretch, shares)
+    held_out, most = np.full_like(scores, np.nan), np.trace(stretch)
+    for part in parts:
+        others = (whole - apart[part].T @ away[part]) / (1 if alone else whole_mass - weights[part].sum())
+        stretch, own = stretched(others), own_shares[part]
+        held_out[part] = away[part] @ stretch / np.sqrt(own) - (stretch.diagonal() - 1) / (2 * own)
+        most = max(most, np.trace(stretch))
+    lowest = (len(shares) - most) / 2  # the mean of z, weighted by the shares
+    return Discriminant(turn=turn, shift=shift, shares=shares, held_out=held_out, lowest=float(lowest))
 
 
 def stretched(correlation: Array) -> Array:

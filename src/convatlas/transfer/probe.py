@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from convatlas.errors import ConvAtlasError
 from convatlas.metrics import fit_temperature, softmax
-from convatlas.transfer.discriminant import Discriminant
+from convatlas.transfer.discriminant import discriminant
 from convatlas.transfer.plans import TOGETHER, Plan
 from convatlas.transfer.ridge import ROWS, Array, Index, Ridge
 
@@ -135,8 +135,8 @@ def fit_probe(
             chosen, regressed = row, scores.copy()
     assert chosen is not None
     there = np.unique(truth)
-    to_z = Discriminant(regressed[:, there], ridge.targets[:, there], weights, sets)
-    z, priors = to_z.held_out(), np.log(to_z.shares)
+    to_z = discriminant(regressed[:, there], ridge.targets[:, there], weights, sets)
+    z, priors = to_z.held_out, np.log(to_z.shares)
     scale = fit_temperature(z[scored], np.searchsorted(there, truth[scored]), weights=importance, offsets=priors)
 
     def of_all(values: Array, absent: float) -> Array:

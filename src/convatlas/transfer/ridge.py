@@ -90,20 +90,16 @@ class Ridge:
         """For each strength the scores (n, K) that each image gets without the set it is in; NaN for one in no set."""
         at_once = max(1, TABLE // self.targets.size)
         alone = np.array([index[0] for index in sets if len(index) == 1], dtype=np.int64)
-        gains = np.stack([self.gains(strength) for strength in strengths], axis=1)
-        leverages = np.empty((self.count, len(strengths)))
-        for start in range(0, len(alone), ROWS):
-            index = alone[start : start + ROWS]
-            leverages[index] = self._axes(index) ** 2 @ gains + self.intercept[index] ** 2
+        leverages = self._leverages(alone, strengths)
         for first in range(0, len(strengths), at_once):
             batch = strengths[first : first + at_once]
             table = np.full((len(batch), *self.targets.shape), np.nan)
-            turns = [self._turn(strength) for strength in batch]
+            fits = [self._fit(strength) for strength in batch] if len(alone) else []
             for start in range(0, len(alone), ROWS):
                 index = alone[start : start + ROWS]
                 rows = self._rows(index) if self.left is None else self.left[index]
-                for turn, scores, hat in zip(turns, table, leverages[index, first : first + at_once].T, strict=True):
-                    residual = (self.centred_targets[index] - rows @ turn) / (1 - hat)[:, None]
+                for fit, scores, hat in zip(fits, table, leverages[index, first : first + at_once].T, strict=True):
+                    residual = (self.centred_targets[index] - rows @ fit) / (1 - hat)[:, None]
                     scores[index] = self.targets[index] - residual / self.root[index]
             for index in sets:
                 if len(index) > 1:
@@ -117,10 +113,8 @@ class Ridge:
         """
         gains, found = self.gains(strength), np.full(self.count, np.nan)
         alone = np.array([index[0] for index in sets if len(index) == 1], dtype=np.int64)
-        for start in range(0, len(alone), ROWS):
-            index = alone[start : start + ROWS]
-            hat = self._axes(index) ** 2 @ gains + self.intercept[index, 0] ** 2
-            found[index] = hat / (1 - hat)
+        hat = self._leverages(alone, [strength])[alone, 0]
+        found[alone] = hat / (1 - hat)
         for index in sets:
             if len(index) > 1:
                 wide = np.hstack([self._axes(index) * np.sqrt(gains), self.intercept[index]])
@@ -132,7 +126,18 @@ class Ridge:
                     found[index] = np.einsum("ij,ji->i", wide, inner)
         return found / self.root[:, 0] ** 2
 
-    def _turn(self, strength: float) -> Array:
+    def _leverages(self, index: Index, strengths: Sequence[float]) -> Array:
+        """h_ii of some images at every strength, (n, strengths); NaN for others."""
+        gains, found = (
+            np.stack([self.gains(s) for s in strengths], axis=1),
+            np.full((self.count, len(strengths)), np.nan),
+        )
+        for start in range(0, len(index), ROWS):
+            part = index[start : start + ROWS]
+            found[part] = self._axes(part) ** 2 @ gains + self.intercept[part] ** 2
+        return found
+
+    def _fit(self, strength: float) -> Array:
         """What makes rows of X̃, or of Z where it is kept, into fitted values, (d, K) or (r, K)."""
         along = self.moments * self.gains(strength)[:, None]
         return along if self.left is not None else self.directions @ along
