@@ -74,42 +74,44 @@ def find(name: str) -> Network:
     return known[name]
 
 
-def compute() -> list[Network]:
-    """The catalogue as the zoo defines it now, each network built and counted on the `meta` device (no memory, no arithmetic)."""
+def computed(name: str) -> Network:
+    """One network's entry as the zoo defines it now, built and counted on the `meta` device (no memory, no arithmetic)."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from convatlas import zoo
 
-    rows: list[Network] = []
-    for name in zoo.variants():
-        family = zoo.family_of(name)
-        size, num_classes = zoo.native(name)
-        with torch.device("meta"):
-            model = zoo.build(name, num_classes=num_classes, in_channels=size[0]).eval()
-            with FlopCounterMode(display=False) as counter:
-                model(torch.empty(1, *size))
-            stages, hidden = zoo.stage_names(model), zoo.hidden_names(model)
-            found = zoo.taps(model, stages + hidden)(torch.empty(1, *size))
-        named, year = getattr(family, "PAPERS", {}).get(name, (family.FAMILY, family.YEAR))
-        rows.append(
-            Network(
-                name=name,
-                family=named,
-                year=year,
-                input_size=size,
-                num_classes=num_classes,
-                stages=stages,
-                hidden=hidden,
-                shapes=tuple(tuple(activation.shape[1:]) for activation in found.values()),
-                sides=zoo.side_range(model),
-                parameters=sum(p.numel() for p in model.parameters()),
-                mult_adds=counter.get_total_flops() // 2,
-                elsewhere={other: fields for other, (ours, fields) in family.ELSEWHERE.items() if ours == name},
-            )
-        )
-    return rows
+    family = zoo.family_of(name)
+    size, num_classes = zoo.native(name)
+    with torch.device("meta"):
+        model = zoo.build(name, num_classes=num_classes, in_channels=size[0]).eval()
+        stages, hidden = zoo.stage_names(model), zoo.hidden_names(model)
+        found = zoo.taps(model, stages + hidden)(torch.empty(1, *size))
+        with FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, *size))
+    named, year = getattr(family, "PAPERS", {}).get(name, (family.FAMILY, family.YEAR))
+    return Network(
+        name=name,
+        family=named,
+        year=year,
+        input_size=size,
+        num_classes=num_classes,
+        stages=stages,
+        hidden=hidden,
+        shapes=tuple(tuple(activation.shape[1:]) for activation in found.values()),
+        sides=zoo.side_range(model),
+        parameters=sum(p.numel() for p in model.parameters()),
+        mult_adds=counter.get_total_flops() // 2,
+        elsewhere={other: fields for other, (ours, fields) in family.ELSEWHERE.items() if ours == name},
+    )
+
+
+def main() -> None:
+    from convatlas import zoo
+
+    rows = (json.dumps(asdict(computed(name))) for name in zoo.variants())
+    _FILE.write_text("[\n" + ",\n".join(rows) + "\n]\n")
 
 
 if __name__ == "__main__":
-    _FILE.write_text("[\n" + ",\n".join(json.dumps(asdict(row)) for row in compute()) + "\n]\n")
+    main()

@@ -21,9 +21,17 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs signals a
 TOLD = "import sys; from convatlas.cli import main; sys.argv[0] = 'convatlas'; main()"
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.slow)])
-def test_ended_at_any_moment_it_ends_the_same(kills: int, photos: Path, backbone: Path, tmp_path: Path) -> None:
-    script, plans = Path(__file__).with_name("fit_kills.py"), ("tune:stage3", "tune:all", "scratch")
+@pytest.mark.parametrize(
+    ("kills", "plans"),
+    [
+        (3, ("tune:stage3", "scratch")),
+        pytest.param(60, ("tune:stage3", "tune:all", "scratch"), marks=pytest.mark.slow),
+    ],
+)
+def test_ended_at_any_moment_it_ends_the_same(
+    kills: int, plans: tuple[str, ...], photos: Path, backbone: Path, tmp_path: Path
+) -> None:
+    script = Path(__file__).with_name("fit_kills.py")
     words = [sys.executable, script, tmp_path, photos, backbone, str(kills), "3", *plans]
     done = subprocess.run([*map(str, words)], stdout=subprocess.PIPE, check=True)
     found = json.loads(done.stdout)

@@ -106,6 +106,7 @@ def test_a_fit_by_two_processes_is_one_fit(photos: Path, backbone: Path, tmp_pat
     assert (tmp_path / "two/model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_several_networks_are_ranked_by_two_processes_as_by_one(photos: Path, backbone: Path, tmp_path: Path) -> None:
     """A network that cannot be run is the first process's to tell, and does not keep the others waiting."""
     folder = tmp_path / "weights"

@@ -44,7 +44,7 @@ def test_at_its_own_size_a_dense_network_gives_the_logits_in_one_place(name: str
     assert (scores[..., 0, 0] - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-@pytest.mark.parametrize("name", ["alexnet", "vgg11"])
+@pytest.mark.parametrize("name", ["alexnet", pytest.param("vgg11", marks=pytest.mark.slow)])
 @torch.inference_mode()
 def test_a_dense_network_slides(name: str) -> None:
     """Each place of the scores is what the network says of the window there, where no padding sees the window's border."""
@@ -106,7 +106,10 @@ def test_dropout_stands_where_the_sources_have_it(name: str, values: set[float])
     assert set(layer(torch.ones(1, 4096)).unique().tolist()) == values  # at the output, or at the input
 
 
-@pytest.mark.parametrize(("name", "cut"), [("alexnet_owt", "head.fc6"), ("vgg11", "head.fc7"), ("zfnet", "head.fc6")])
+@pytest.mark.parametrize(
+    ("name", "cut"),
+    [("alexnet_owt", "head.fc6"), pytest.param("vgg11", "head.fc7", marks=pytest.mark.slow), ("zfnet", "head.fc6")],
+)
 def test_tuning_from_a_cut_in_the_classifier_is_tuning_with_the_rest_frozen(name: str, cut: str) -> None:
     """Three steps on activations kept from the cut give the weights that three steps of the whole network give, and nothing else moves."""
     images, labels = torch.randn(4, *catalogue.find(name).input_size), torch.tensor([0, 1, 2, 0])

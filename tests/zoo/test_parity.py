@@ -18,10 +18,14 @@ from peers import largest_difference, peer
 ELSEWHERE = {other: (name, fields) for family in zoo.FAMILIES for other, (name, fields) in family.ELSEWHERE.items()}
 
 
-def twice(other: str) -> bool:
-    """Whether torchvision has the network as well: one of the two is enough for the quick suite."""
-    names = catalogue.networks()[ELSEWHERE[other][0]].elsewhere
-    return other.startswith("timm/") and any(name.startswith("torchvision/") for name in names)
+LARGE = 40_000_000  # parameters
+
+
+def slow(other: str) -> bool:
+    """Whether it takes long, or torchvision has the network as well: one of the two is enough for the quick suite."""
+    network = catalogue.networks()[ELSEWHERE[other][0]]
+    twice = other.startswith("timm/") and any(name.startswith("torchvision/") for name in network.elsewhere)
+    return twice or network.parameters > LARGE
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +35,7 @@ def one_at_a_time() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "other", [pytest.param(o, marks=pytest.mark.slow) if twice(o) else o for o in sorted(ELSEWHERE)]
+    "other", [pytest.param(o, marks=pytest.mark.slow) if slow(o) else o for o in sorted(ELSEWHERE)]
 )
 def test_their_weights_give_their_numbers(other: str) -> None:
     torch.manual_seed(0)

@@ -101,9 +101,8 @@ class Ridge:
                 for fit, scores, hat in zip(fits, table, leverages[index, first : first + at_once].T, strict=True):
                     residual = (self.centred_targets[index] - rows @ fit) / (1 - hat)[:, None]
                     scores[index] = self.targets[index] - residual / self.root[index]
-            for index in sets:
-                if len(index) > 1:
-                    self._leave_out(index, batch, table)
+            for index in _stacked(sets):
+                self._leave_out(index, batch, table)
             yield from zip(batch, table, strict=True)
 
     def held_out_leverages(self, strength: float, sets: Sequence[Index]) -> Array:
@@ -115,15 +114,15 @@ class Ridge:
         alone = np.array([index[0] for index in sets if len(index) == 1], dtype=np.int64)
         hat = self._leverages(alone, [strength])[alone, 0]
         found[alone] = hat / (1 - hat)
-        for index in sets:
-            if len(index) > 1:
-                wide = np.hstack([self._axes(index) * np.sqrt(gains), self.intercept[index]])
-                if len(index) <= wide.shape[1]:
-                    hat = wide @ wide.T
-                    found[index] = np.linalg.solve(np.eye(len(hat)) - hat, hat).diagonal()
-                else:  # the same in the smaller dimension
-                    inner = np.linalg.solve(np.eye(wide.shape[1]) - wide.T @ wide, wide.T)
-                    found[index] = np.einsum("ij,ji->i", wide, inner)
+        for index in _stacked(sets):
+            wide = self._wide(index) * np.sqrt(np.append(gains, 1.0))
+            images, numbers = wide.shape[1:]
+            if images <= numbers:
+                hat = wide @ wide.mT
+                found[index] = np.linalg.solve(np.eye(images) - hat, hat).diagonal(axis1=1, axis2=2)
+            else:  # the same in the smaller dimension
+                inner = np.linalg.solve(np.eye(numbers) - wide.mT @ wide, wide.mT)
+                found[index] = np.einsum("sij,sji->si", wide, inner)
         return found / self.root[:, 0] ** 2
 
     def _leverages(self, index: Index, strengths: Sequence[float]) -> Array:
@@ -143,19 +142,24 @@ class Ridge:
         return along if self.left is not None else self.directions @ along
 
     def _leave_out(self, index: Index, strengths: Sequence[float], table: Array) -> None:
-        axes = self._axes(index)
-        wide = np.hstack([axes, self.intercept[index]])
-        few = len(index) <= wide.shape[1]
-        gram = None if few else wide.T @ wide
+        """Writes the scores of some sets, (sets, images), into the table."""
+        wide = self._wide(index)
+        images, numbers = wide.shape[1:]
+        gram = None if images <= numbers else wide.mT @ wide
         for strength, scores in zip(strengths, table, strict=True):
             gains = self.gains(strength)
-            residual = self.centred_targets[index] - axes @ (self.moments * gains[:, None])
+            residual = self.centred_targets[index] - wide[..., :-1] @ (self.moments * gains[:, None])
             gains = np.append(gains, 1.0)
             if gram is None:
-                residual = np.linalg.solve(np.eye(len(index)) - (wide * gains) @ wide.T, residual)
+                residual = np.linalg.solve(np.eye(images) - (wide * gains) @ wide.mT, residual)
             else:  # the same by Woodbury's identity, in the smaller dimension
-                residual += wide @ np.linalg.solve(np.diag(1 / gains) - gram, wide.T @ residual)
+                residual += wide @ np.linalg.solve(np.diag(1 / gains) - gram, wide.mT @ residual)
             scores[index] = self.targets[index] - residual / self.root[index]
+
+    def _wide(self, index: Index) -> Array:
+        """Rows of Z, and q as a last column: (sets, images, r + 1) of as many indices."""
+        axes = self._axes(index.ravel()).reshape(*index.shape, len(self.energy))
+        return np.concatenate([axes, self.intercept[index]], axis=-1)
 
     def gains(self, strength: float) -> Array:
         """1 / (e + λ) of each principal axis."""
@@ -199,6 +203,17 @@ class Ridge:
                 scaling[here] = np.sqrt(self.count / (energy[here].sum() * len(self.blocks)))
                 rounding += float(noise / (energy[here].sum() * len(self.blocks)))
         return scaling, rounding
+
+
+def _stacked(sets: Sequence[Index]) -> Iterator[Index]:
+    """The sets of more than one image, those of one size together, (sets, images): numpy then loops over them, and not Python."""
+    by_size: dict[int, list[Index]] = {}
+    for index in sets:
+        by_size.setdefault(len(index), []).append(index)
+    for size, group in by_size.items():
+        at_once = max(1, ROWS // size)
+        for first in range(0, len(group) if size > 1 else 0, at_once):
+            yield np.stack(group[first : first + at_once])
 
 
 def _eigen(gram: Array) -> tuple[Array, Array]:
