@@ -42,8 +42,8 @@ def run(side: str, data: Path, seed: int) -> Finished:
 def measured() -> dict[str, Any]:
     """Set, seed and side: accuracy and seconds."""
     known: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    for name in SETS if "--as-is" not in sys.argv else ():
-        for seed in SEEDS:
+    for seed in SEEDS if "--as-is" not in sys.argv else ():
+        for name in SETS:
             if f"{name}/{seed}" in known:
                 continue
             found: dict[str, Any] = {}
