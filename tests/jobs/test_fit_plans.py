@@ -71,14 +71,20 @@ def test_batch_norms_do_what_was_chosen(photos: Path, backbone: Path, tmp_path: 
     assert all("stage3" in key for key in moved)
 
 
-def test_without_any_time_it_is_told_what_plans_would_take(photos: Path, backbone: Path, tmp_path: Path) -> None:
-    result = fit(photos, weights=backbone, out=tmp_path / "model", budget="0", report=False)
+@pytest.mark.parametrize("bn", ["frozen", "train"])
+def test_without_any_time_it_is_told_what_plans_would_take(
+    photos: Path, backbone: Path, tmp_path: Path, bn: Norms
+) -> None:
+    result = fit(photos, weights=backbone, out=tmp_path / "model", budget="0", bn=bn, report=False)
     plans = result.json["advice"]["plans"]
     assert result.plan == plans[0]["plan"] and plans[0]["accuracy"] is not None
     assert len(plans) == 5
     for row in plans[1:]:
         assert row["accuracy"] is None and row["took"] == 0 and row["note"]
         assert row["seconds"] > 0 and row["memory"] > 0
+    held = {row["plan"]: row["memory"] for row in plans}
+    assert held["tune:stage2"] < held["tune:all"]
+    assert (held["tune:all"] < 0.8 * held["scratch"]) == (bn == "frozen"), "frozen norms keep no maps"
     assert "0 s" not in fit_text(result.json).splitlines()[0]
 
 

@@ -1,4 +1,4 @@
-"""The network arranged for speed is the same network, and the one it was made from is left alone."""
+"""The network arranged for speed is the same network, to infer and to train, and the one it was made from is left alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from convatlas import catalogue, zoo
 from convatlas.zoo.inference import for_inference, normalised
+from convatlas.zoo.joined import Pairs, followed, joined
+from peers import largest_difference
 
 UNFOLDED = (
     "preresnet",
@@ -42,22 +44,22 @@ def scrambled(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def largest_difference(first: Tensor, second: Tensor) -> float:
-    """Of the largest value."""
-    return float((first - second).abs().max() / second.abs().max())
+def network(name: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Tensor]:
+    """The scrambled network, and two images of a size that suits it."""
+    torch.manual_seed(0)
+    known = catalogue.find(name)
+    channels, height, _ = known.input_size
+    side = height if known.sides[1] or height < 64 else max(64, known.sides[0])
+    model = scrambled(zoo.build(name, num_classes=7, in_channels=channels)).to(dtype)
+    return model, torch.randn(2, channels, side, side, dtype=dtype)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 @torch.inference_mode()
 def test_a_folded_network_gives_the_same(name: str) -> None:
-    torch.manual_seed(0)
-    network = catalogue.find(name)
-    channels, height, _ = network.input_size
-    side = height if network.sides[1] or height < 64 else max(64, network.sides[0])
-    model = scrambled(zoo.build(name, num_classes=7, in_channels=channels))
-    images = torch.randn(2, channels, side, side)
+    model, images = network(name)
     expected = model(images)
-    fast = for_inference(model, (1, channels, side, side))
+    fast = for_inference(model, images[:1].shape)
     assert largest_difference(fast(images), expected) < 5e-5
     before, after = (sum(isinstance(module, nn.BatchNorm2d) for module in m.modules()) for m in (model, fast))
     if name.startswith(UNFOLDED):
@@ -137,6 +139,62 @@ def test_what_something_else_reads_is_not_folded(wiring: Callable[[nn.Conv2d, nn
     module = scrambled(Wired(wiring))
     images = torch.randn(2, 3, 8, 8)
     assert largest_difference(for_inference(module, images[:1].shape)(images), module(images)) < 1e-5
+
+
+def gradients(model: nn.Module, images: Tensor, pairs: Pairs) -> dict[str, Tensor]:
+    """The logits and, of their weighted sum, the gradients by the images and by what trains beside frozen norms."""
+    frozen = {id(p) for _, norm in pairs for p in norm.parameters()}
+    named = {key: p for key, p in model.named_parameters() if p.requires_grad and id(p) not in frozen}
+    images = images.clone().requires_grad_()
+    with joined(pairs):
+        logits = model(images)
+    weights = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype).reshape(logits.shape)
+    found = torch.autograd.grad((logits * weights).sum(), [images, *named.values()], materialize_grads=True)
+    return {"logits": logits.detach()} | dict(zip(["images", *named], found, strict=True))
+
+
+def nothing_stays(module: nn.Module) -> bool:
+    return not [m for m in module.modules() if {"forward", "_conv_forward"} & vars(m).keys()]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_convolutions_and_frozen_norms_train_as_one_as_they_do_one_by_one(name: str) -> None:
+    model, images = network(name, torch.float64)
+    before = {key: x.clone() for key, x in model.state_dict().items()}
+    pairs = followed(model, images[:1])
+    assert name.startswith(UNFOLDED) or len(pairs) == sum(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    one_by_one = gradients(model, images, ())
+    for key, gradient in gradients(model, images, pairs).items():
+        assert (gradient - one_by_one[key]).abs().max() <= 1e-9 * one_by_one[key].abs().max(), key
+    assert nothing_stays(model)
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(x, before[key]) for key, x in model.state_dict().items())
+
+
+def test_after_a_failure_they_are_two_again() -> None:
+    model, images = network("resnet20_cifar")
+    with pytest.raises(RuntimeError), joined(followed(model, images)):
+        raise RuntimeError
+    assert nothing_stays(model)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("affine", [True, False])
+@torch.no_grad()
+def test_biases_and_norms_that_only_standardise(bias: bool, affine: bool) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, bias=bias), nn.BatchNorm2d(4, affine=affine)).double()
+    images = torch.randn(5, 3, 9, 9, dtype=torch.float64)
+    module(images)  # so that it has seen some statistics
+    pairs = followed(module.eval(), images)
+    assert len(pairs) == 1
+    with joined(pairs):
+        found = module(images)
+    assert largest_difference(found, module(images)) <= 1e-12
+
+
+def test_norms_without_running_statistics_are_left_alone() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)).eval()
+    assert not followed(module, torch.randn(2, 3, 9, 9))
 
 
 @pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.25,)), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])

@@ -32,6 +32,7 @@ from convatlas.transfer.probe import Features
 from convatlas.transfer.trials import Trials
 from convatlas.transfer.workshop import Trained, Workshop
 from convatlas.weights.source import WeightsSource
+from convatlas.zoo.joined import Pairs, followed, joined
 
 FOLDS = 5
 _STEP = 32  # images that a training step holds: what its memory is told for
@@ -129,7 +130,7 @@ def adapt(
         tried = [each for each in plans_for(_stages(source)) if each.trains]
         advice = trials.advice(
             *(best, rungs[best], trials.foretold(tried)),
-            memory=_memory(source, tried, num_classes),
+            memory=_memory(source, tried, num_classes, norms),
             budget=None if budget is None else budget - (shop.clock() - began),
             closing=max(0, len(asked) - 1),
             class_weights=class_weights,
@@ -138,7 +139,9 @@ def adapt(
     else:
         given = [trials.run(plan, fold) for fold in asked or range(1)]
         foretold = max(trial.seconds for trial in given) / trials.share
-        advice = follow(plan, own, given, seconds=foretold, memory=_memory(source, [plan], num_classes).get(plan))
+        advice = follow(
+            plan, own, given, seconds=foretold, memory=_memory(source, [plan], num_classes, norms).get(plan)
+        )
     held_out = np.full((train, num_classes), np.nan)
     if not advice.chosen.trains:
         nothing = np.empty((0, num_classes))
@@ -178,14 +181,26 @@ def _stages(source: WeightsSource) -> tuple[str, ...]:
     return catalogue.find(source.name).stages
 
 
-def _memory(source: WeightsSource, plans: Sequence[Plan], num_classes: int) -> dict[Plan, int]:
-    """Bytes of a training step of `_STEP` images, by the analyser; of cuts between stages."""
+def _memory(source: WeightsSource, plans: Sequence[Plan], num_classes: int, norms: Norms) -> dict[Plan, int]:
+    """Bytes of a training step of `_STEP` images, by the analyser; of cuts between stages. Frozen norms keep no maps: they are joined."""
     p, stages = source.preprocessing, _stages(source)
-    model = zoo.skeleton(source.name, num_classes=num_classes, in_channels=p.channels)
-    found = analyse(model, (p.channels, p.size, p.size), training_batch=_STEP, optimizer="adam").training
-    by_upto = {freeze.upto: freeze.memory.total for freeze in found}
-    upto = {plan: "" if plan.kind == "scratch" or plan.at == (ALL,) else _before(stages, plan.at[0]) for plan in plans}
-    return {plan: by_upto[stage] for plan, stage in upto.items() if stage in by_upto}
+    shape = (p.channels, p.size, p.size)
+    model = zoo.skeleton(source.name, num_classes=num_classes, in_channels=p.channels).eval()
+    pairs = followed(model, torch.empty(1, *shape, device="meta"))
+
+    def by_upto(pairs: Pairs) -> dict[str, int]:
+        with joined(pairs):
+            found = analyse(model, shape, training_batch=_STEP, optimizer="adam").training
+        return {freeze.upto: freeze.memory.total for freeze in found}
+
+    tuned, whole = by_upto(pairs if norms == "frozen" else ()), by_upto(())
+    held: dict[Plan, int] = {}
+    for plan in plans:
+        upto = "" if plan.kind == "scratch" or plan.at == (ALL,) else _before(stages, plan.at[0])
+        bytes_ = (whole if plan.kind == "scratch" else tuned).get(upto)
+        if bytes_ is not None:
+            held[plan] = bytes_
+    return held
 
 
 def _before(stages: Sequence[str], stage: str) -> str:

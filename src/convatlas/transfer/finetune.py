@@ -31,6 +31,7 @@ from convatlas.transfer.plans import ALL, Plan
 from convatlas.transfer.probe import Probe
 from convatlas.zoo import ConvNet, feature
 from convatlas.zoo.inference import for_inference
+from convatlas.zoo.joined import Pairs, followed, joined
 
 STEPS = 400  # of a fine-tuning, within these epochs
 LEAST_EPOCHS, MOST_EPOCHS = 4, 20
@@ -131,6 +132,7 @@ class Finetune:
             self._seen = for_inference(whole.frozen, (1, channels, size, size)).to(device)
         self._of_images = Tuned(self._seen, whole.trained, tuning.norms)
         self._of_maps = Tuned(None, whole.trained, tuning.norms)
+        self._pairs: Pairs = self._followed((1, channels, size, size)) if tuning.norms == "frozen" else ()
 
     def shown(self, images: Images, *, training: bool) -> Images:
         """What the frozen part makes of `images`, from the cache; the images themselves where nothing is frozen, or nothing can be kept.
@@ -182,7 +184,7 @@ class Finetune:
         def audited(epoch: Epoch) -> None:
             self.audit.check()
 
-        with run.listening() if run else nullcontext():
+        with joined(self._pairs), run.listening() if run else nullcontext():
             history = train(
                 *(self._taking(images), images, config),
                 together=Alone(self._device),
@@ -228,8 +230,9 @@ class Finetune:
             self.model.get_submodule(self.model.classifiers[0]).register_forward_pre_hook(_keeper(read)),
         ]
         try:  # one process has them in order
-            given = answers(self._taking(images), images, self.tuning.config, Alone(self._device))
-            logits = [logits for _, logits in given]
+            with joined(self._pairs):
+                given = answers(self._taking(images), images, self.tuning.config, Alone(self._device))
+                logits = [logits for _, logits in given]
         finally:
             for handle in handles:
                 handle.remove()
@@ -238,6 +241,15 @@ class Finetune:
             maps=torch.cat(maps).float().cpu().numpy(),
             read=torch.cat(read).float().cpu().numpy(),
         )
+
+    def _followed(self, shape: tuple[int, ...]) -> Pairs:
+        """Convolutions and norms in the part that trains, seen with an image of `shape` (1, c, h, w)."""
+        whole = self._of_images.to(self._device).eval()
+        image = torch.rand(*shape, generator=torch.Generator().manual_seed(0)).to(self._device)
+        with torch.no_grad():
+            pairs = followed(whole.trained, whole.frozen(image))
+        whole.train()
+        return pairs
 
     def _taking(self, images: Images) -> Tuned:
         return self._of_maps if images.prepared else self._of_images
