@@ -127,10 +127,8 @@ class Ridge:
 
     def _leverages(self, index: Index, strengths: Sequence[float]) -> Array:
         """h_ii of some images at every strength, (n, strengths); NaN for others."""
-        gains, found = (
-            np.stack([self.gains(s) for s in strengths], axis=1),
-            np.full((self.count, len(strengths)), np.nan),
-        )
+        gains = np.stack([self.gains(strength) for strength in strengths], axis=1)
+        found = np.full((self.count, len(strengths)), np.nan)
         for start in range(0, len(index), ROWS):
             part = index[start : start + ROWS]
             found[part] = self._axes(part) ** 2 @ gains + self.intercept[part] ** 2
