@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from convatlas import zoo
 from convatlas.cli.verbs import app
+from convatlas.transfer import finetune
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -29,7 +30,10 @@ def snippets(language: str) -> list[tuple[Path, str]]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with what the snippets speak of: `photos`, `new.jpg`, a weights file with its card, class names."""
+    """A working directory with what the snippets speak of: `photos`, `new.jpg`, a weights file with its card, class names. What trains
+    beyond a probe is short."""
+    monkeypatch.setattr(finetune, "STEPS", 40)
+    monkeypatch.setattr(finetune, "SCRATCH", 1)
     generator = np.random.default_rng(0)
     for label, tint in (("ants", (200, 40, 40)), ("bees", (40, 40, 200))):
         (tmp_path / "photos" / label).mkdir(parents=True)

@@ -11,7 +11,8 @@ from torch import nn
 from convatlas import catalogue, zoo
 from peers import peer
 
-FIXED = ("lenet5_modern", "alexnet", "caffenet", "zfnet", "alexnet_owt", "vgg11", "vgg16_c", "cifar_fast_025")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("vgg11", "vgg16_c")]
+FIXED = ("lenet5_modern", "alexnet", "caffenet", "zfnet", "alexnet_owt", "cifar_fast_025", *SLOW)
 POOLED = (
     "resnet20_cifar",
     "densenet_40_12_cifar",
@@ -77,7 +78,14 @@ def test_an_output_that_is_no_linear_layer_has_no_dense_form() -> None:
         zoo.dense(model)
 
 
-@pytest.mark.parametrize(("name", "theirs"), [("alexnet_owt", "alexnet"), ("vgg11", "vgg11"), ("vgg11_bn", "vgg11_bn")])
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("alexnet_owt", "alexnet"),
+        ("vgg11_bn", "vgg11_bn"),
+        pytest.param("vgg11", "vgg11", marks=pytest.mark.slow),
+    ],
+)
 def test_the_classifier_s_cuts_are_torchvision_s_activations(name: str, theirs: str) -> None:
     from convatlas.weights.load import in_layout
 
