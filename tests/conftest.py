@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,16 +18,7 @@ def shared() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Folders to come. One folder holds them all: pytest looks through those beside a new one, which takes long beside thousands."""
-    folder = tmp_path_factory.mktemp("caches")
-    return (folder / str(number) for number in itertools.count())
-
-
 @pytest.fixture(autouse=True)
-def own_cache(caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's cache."""
-    folder = next(caches)
-    folder.mkdir()
-    monkeypatch.setenv("CONVATLAS_CACHE", str(folder))
+    monkeypatch.setenv("CONVATLAS_CACHE", str(tmp_path_factory.mktemp("cache")))
