@@ -193,14 +193,11 @@ def _memory(source: WeightsSource, plans: Sequence[Plan], num_classes: int, norm
             found = analyse(model, shape, training_batch=_STEP, optimizer="adam").training
         return {freeze.upto: freeze.memory.total for freeze in found}
 
-    tuned, whole = by_upto(pairs if norms == "frozen" else ()), by_upto(())
-    held: dict[Plan, int] = {}
-    for plan in plans:
-        upto = "" if plan.kind == "scratch" or plan.at == (ALL,) else _before(stages, plan.at[0])
-        bytes_ = (whole if plan.kind == "scratch" else tuned).get(upto)
-        if bytes_ is not None:
-            held[plan] = bytes_
-    return held
+    whole = by_upto(())
+    tuned = by_upto(pairs) if norms == "frozen" else whole
+    upto = {plan: "" if plan.kind == "scratch" or plan.at == (ALL,) else _before(stages, plan.at[0]) for plan in plans}
+    held = {plan: (whole if plan.kind == "scratch" else tuned).get(stage) for plan, stage in upto.items()}
+    return {plan: held_bytes for plan, held_bytes in held.items() if held_bytes is not None}
 
 
 def _before(stages: Sequence[str], stage: str) -> str:
