@@ -251,3 +251,24 @@ def test_learning_rates_are_tried_without_a_run(photos: Path, tmp_path: Path, mo
 def test_a_run_needs_a_folder(photos: Path) -> None:
     told = CliRunner().invoke(app, ["train", RECIPE, str(photos)])
     assert told.exit_code == 2 and "--out" in told.output
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [
+        (RECIPE, ("batch_size=6",)),
+        pytest.param("googlenet_bvlc_quick", ("batch_size=2", "auxiliary=0"), marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_tell_one_result(photos: Path, tmp_path: Path, recipe: str, settings: tuple[str, ...]) -> None:
+    """Also where auxiliary classifiers do not count, and so get no gradient."""
+    words = [word for setting in ("epochs=1", *settings) for word in ("--set", setting)]
+    command = [sys.executable, "-m", "convatlas", "train", recipe, photos, "--out", tmp_path / "run", *words]
+    ran = subprocess.run([*command, "--processes", "2", "--json"], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["versions"]["processes"] == 2
+
+
+def test_a_range_test_makes_no_run(photos: Path, tmp_path: Path) -> None:
+    told = CliRunner().invoke(app, ["train", RECIPE, str(photos), "--lr-find", "--out", str(tmp_path / "run")])
+    assert told.exit_code == 2 and "--lr-find makes no run" in " ".join(told.output.split())

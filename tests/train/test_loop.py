@@ -321,6 +321,28 @@ def test_out_of_memory_halves_the_micro_batch_and_holds_the_batch() -> None:
         assert torch.equal(model.state_dict()[key], x), key
 
 
+def judging_at_most(most: int) -> nn.Module:
+    """A network that finds no memory for more than `most` images at once where it is judged."""
+    model = small_net()
+
+    def refuse(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if not model.training and len(given[0]) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model.get_submodule("fc").register_forward_pre_hook(refuse)
+    return model
+
+
+def test_no_memory_to_judge_a_batch_loses_no_epoch() -> None:
+    images, held_out, said = stripes(40, seed=1), stripes(21, seed=2), list[str]()
+    history = train(judging_at_most(3), images, CONFIG, held_out=held_out, say=said.append)
+    asked = train(small_net(), images, CONFIG, held_out=held_out)
+    assert said == [] and len(history) == CONFIG.epochs
+    assert [epoch.held_out for epoch in history] == [epoch.held_out for epoch in asked]
+    with pytest.raises(ConvAtlasError, match="memory does not suffice for one image of 20 pixels.*eval_size"):
+        train(judging_at_most(0), images, CONFIG, held_out=held_out)
+
+
 def test_no_memory_for_one_image_is_an_error() -> None:
     with pytest.raises(ConvAtlasError, match=r"memory does not suffice for 1 images.*smaller"):
         train(short_of_memory(0), stripes(40, seed=1), CONFIG)

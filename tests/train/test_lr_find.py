@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_loop import CONFIG, small_net, stripes
+from test_loop import CONFIG, short_of_memory, small_net, stripes
 
+from convatlas.errors import ConvAtlasError
 from convatlas.train.lr_find import EXPLODED, lr_find, told
 
 
@@ -50,3 +51,33 @@ def test_a_loss_that_is_not_finite_from_the_start() -> None:
     model.get_parameter("fc.bias").data[0] = float("nan")
     with pytest.raises(ValueError, match="not finite at the lowest rate"):
         lr_find(model, stripes(8, seed=1), CONFIG, steps=10)
+
+
+def test_rates_are_those_that_training_would_use() -> None:
+    """Where the rate is for another batch, what is tried at a value of optim.lr is what a run with that value does."""
+    images, some = stripes(64, seed=1), {"low": 1e-3, "high": 1.0, "steps": 20}
+    plain = lr_find(small_net(), images, CONFIG, **some)
+    scaled = replace(CONFIG, optim=replace(CONFIG.optim, lr_batch=4 * CONFIG.batch_size))
+    higher = {**some, "low": 4e-3, "high": 4.0}
+    found = lr_find(small_net(), images, scaled, **higher)
+    assert found.losses == pytest.approx(plain.losses, rel=1e-4)
+    assert found.rates == pytest.approx([4 * rate for rate in plain.rates])
+
+
+def test_batches_come_in_micro_batches_and_images_as_they_are_read() -> None:
+    config = replace(CONFIG, augment=replace(CONFIG.augment, scale=(1.0, 1.0), mixup=0.0, cutmix=0.0))
+    model, images = small_net(), stripes(64, seed=1)
+    seen: list[int] = []
+    model.get_submodule("conv").register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
+    lr_find(model, images, replace(config, micro_batch=6), steps=10)
+    assert seen[:6] == [6, 6, 4] * 2
+    images.crops = True  # as streamed photos are: cropped where they are read
+    cropped = replace(config, augment=replace(config.augment, scale=(0.1, 1.0)))
+    assert lr_find(model, images, cropped, steps=10) == lr_find(model, images, config, steps=10)
+
+
+def test_no_memory_for_a_batch() -> None:
+    with pytest.raises(
+        ConvAtlasError, match=r"memory does not suffice for 16 images at once\. Set micro_batch below 16"
+    ):
+        lr_find(short_of_memory(8), stripes(64, seed=1), CONFIG, steps=10)

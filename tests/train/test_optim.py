@@ -243,3 +243,16 @@ def test_a_rate_for_a_batch_goes_in_proportion() -> None:
 def test_momentum_of_steps_has_no_nesterov_form() -> None:
     with pytest.raises(ConvAtlasError, match="optim.nesterov=false"):
         optimiser(small_net(), Optim(velocity="steps"))
+
+
+def test_norms_over_processes_are_norms() -> None:
+    """Statistics of a batch over all processes change nothing of who learns how fast."""
+    optim = Optim(norm_bias_lr=64, weight_decay=1e-3, decay_all=True)
+    alone, together = (
+        [
+            (group["scale"], group["weight_decay"], len(group["params"]))
+            for group in optimiser(model, optim).param_groups
+        ]
+        for model in (small_net(), nn.SyncBatchNorm.convert_sync_batchnorm(small_net()))
+    )
+    assert alone == together and any(scale == 64 for scale, _, _ in alone)

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_loop import small_net, stripes
+from test_loop import fails_once, small_net, stripes
 from torch import Tensor
 
 from convatlas.errors import ConvAtlasError, Stopped
 from convatlas.train import Augment, Optim, TrainConfig, train
+from convatlas.train.checkpoint import newest
 from convatlas.train.run import open_run
 
 CONFIG = TrainConfig(
@@ -216,3 +217,14 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path: Path, kills: int, proce
     assert found["failures"] == 0
     assert found["save"] + found["step"] >= kills
     assert found["save"] >= kills / 4 and found["step"] > 0
+
+
+def test_the_weights_before_a_step_that_is_not_finite_are_kept(tmp_path: Path) -> None:
+    with pytest.raises(ConvAtlasError, match=r"epoch 2, step 2 of 2"), open_run(tmp_path / "run", described()) as run:
+        train(fails_once(4), stripes(40, seed=1), CONFIG, run=run)
+    with pytest.raises(Stopped):
+        go(tmp_path / "asked", stop_after=3)
+    kept, asked = (newest(tmp_path / name / "checkpoints") for name in ("run", "asked"))
+    assert kept and asked and kept.step == asked.step == 3
+    weights = {key: x for key, x in asked.tensors.items() if key.startswith("model.")}
+    assert weights and all(torch.equal(kept.tensors[key], x) for key, x in weights.items())

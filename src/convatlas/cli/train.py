@@ -52,6 +52,14 @@ def train(
     from convatlas.jobs.train import find_lr, train_recipe
 
     if lr_find:
+        for given, option in (
+            (out, "--out"),
+            (processes > 1, "--processes"),
+            (nodes > 1, "--nodes"),
+            (save_every, "--save-every"),
+        ):
+            if given:
+                raise typer.BadParameter("--lr-find makes no run, and works alone", param_hint=option)
         with progress_bars() as progress:
             found = find_lr(
                 recipe,
@@ -61,6 +69,7 @@ def train(
                 images=images.value,
                 device=device,
                 progress=progress,
+                say=lambda message: say(f"note: {message}"),
             )
         if json:
             put_json(found)
@@ -84,6 +93,10 @@ def train(
             progress=progress,
             say=lambda message: say(f"note: {message}"),
         )
+    from convatlas.train.processes import leads
+
+    if not leads():
+        return
     if json:
         put_json(result.json)
     else:

@@ -85,6 +85,7 @@ def train_recipe(
 
     from convatlas.train.images import digest
     from convatlas.train.loop import train
+    from convatlas.train.losses import has_auxiliary
     from convatlas.train.optim import ensure_watched
     from convatlas.train.processes import led
     from convatlas.train.processes import processes as started
@@ -94,7 +95,8 @@ def train_recipe(
     config = found.config
     watched = next((split for split in ("val", "test") if split in dataset.splits), None)
     ensure_watched(config, watched)
-    together = started(processes, kind, nodes=nodes, resting=found.rests)
+    resting = found.rests or (has_auxiliary(model) and not config.auxiliary)
+    together = started(processes, kind, nodes=nodes, resting=resting)
     if together.rank:
         progress, say = silent, lambda message: None
     parts = {split: _read(dataset, split, classes, config, images, progress, say) for split in dataset.splits}

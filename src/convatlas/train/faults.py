@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+
+class NoRoom(Exception):
+    """A step for whose micro-batch memory did not suffice."""
 
 
 class NotFinite(Exception):
@@ -19,6 +24,17 @@ class NotFinite(Exception):
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Of a GPU, which has a class of its own, or of the CPU, which has but a message."""
     return isinstance(error, torch.OutOfMemoryError) or "not enough memory: you tried to allocate" in str(error)
+
+
+@contextmanager
+def room() -> Iterator[None]:
+    """Makes of whatever memory does not suffice for a `NoRoom`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise NoRoom from error
 
 
 def norm_of_gradients(model: nn.Module) -> float:

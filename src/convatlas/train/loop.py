@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from convatlas.errors import ConvAtlasError, Stopped
 from convatlas.train.augment import alternating, changed, colour_axes, standardised
 from convatlas.train.config import TrainConfig
-from convatlas.train.faults import NotFinite, first_not_finite, is_out_of_memory, norm_of_gradients
+from convatlas.train.faults import NoRoom, NotFinite, first_not_finite, norm_of_gradients, room
 from convatlas.train.images import Images, some_of
 from convatlas.train.learner import Epoch, Learner
 from convatlas.train.losses import Objective, autocast, ensure_auxiliary
@@ -67,8 +67,7 @@ def train(
     together = together or Alone()
     _ensure_trainable(model, images, config, together)
     ensure_watched(config, part if held_out else None)
-    if images.crops:  # what is read is cropped already
-        config = replace(config, augment=replace(config.augment, scale=(1.0, 1.0)))
+    config = as_read(config, images)
     ensure_auxiliary(model, config)
     order = Order(images.labels, config, rank=together.rank, count=together.count)
     if config.sync_batchnorm and together.count > 1:
@@ -103,7 +102,7 @@ def train(
                 training.go_on()
             except NotFinite as found:
                 training.slow_down(found)
-            except RuntimeError as error:
+            except NoRoom as error:
                 training.make_room(error)
     learner.finish()
     return tuple(learner.history)
@@ -165,7 +164,7 @@ class _Training:
     def step(self, micro_batches: Iterable[MicroBatch]) -> bool:
         """One optimiser step along the gradient of a batch; whether this process or another was asked to stop.
 
-        Raises `NotFinite` before a weight has changed.
+        Raises `NotFinite` and `NoRoom` before a weight has changed.
         """
         learner, together = self.learner, self.together
         set_progress(learner.model, learner.step / self.end)
@@ -173,7 +172,7 @@ class _Training:
         learner.optim.zero_grad()
         told = torch.zeros(3, device=together.device)  # loss, images classified right, asked to stop
         told[2] = bool(self.run and self.run.stop)
-        with learner.unspoilt():
+        with room(), learner.unspoilt():
             done = 0
             for micro_batch in micro_batches:
                 size = len(micro_batch[0])
@@ -243,15 +242,15 @@ class _Training:
             f"at learning rate {learner.lr:.3g}{layer}." + (f" The batch was {batch}." if batch else "")
         )
         if not learner.begin_again():
+            if self.run:  # the last good weights
+                learner.save(self.run)
             remedy = "Lower optim.lr or lengthen optim.warmup_epochs; check that no image or weight is already NaN."
             raise ConvAtlasError(message, remedy=remedy) from None
         self.say(f"{message} Going on from where the epoch began, at a tenth of the learning rate")
 
-    def make_room(self, error: RuntimeError) -> None:
-        """Halves the micro-batch where memory did not suffice for it, or raises what was wrong."""
+    def make_room(self, error: NoRoom) -> None:
+        """Halves the micro-batch, or raises where that cannot help."""
         size = self.learner.micro_batch
-        if not is_out_of_memory(error):
-            raise error
         if size == 1 or self.together.count > 1:  # the others are waiting for gradients, and cannot be told
             remedy = "Train on smaller images, or a smaller network." if size == 1 else f"Set micro_batch below {size}."
             raise ConvAtlasError(f"memory does not suffice for {size} images at once.", remedy=remedy) from error
@@ -260,6 +259,13 @@ class _Training:
         self.say(
             f"memory does not suffice for {size} images at once; going on with {(size + 1) // 2}, batches as before"
         )
+
+
+def as_read(config: TrainConfig, images: Images) -> TrainConfig:
+    """`config` for images that are cropped where they are read, if these are: what is left to be changed of them."""
+    if images.crops:
+        return replace(config, augment=replace(config.augment, scale=(1.0, 1.0)))
+    return config
 
 
 @torch.no_grad()
@@ -276,17 +282,40 @@ def accuracy(model: nn.Module, images: Images, config: TrainConfig, together: Al
 
 @torch.no_grad()
 def answers(model: nn.Module, images: Images, config: TrainConfig, together: Alone) -> Generator[tuple[Tensor, Tensor]]:
-    """The logits (b, classes), in evaluation mode, of images as they are, with their indices (b,): this process's, batch by batch."""
+    """The logits (b, classes), in evaluation mode, of images as they are, with their indices (b,): this process's, batch by batch.
+
+    Where memory does not suffice for a batch it is run in parts. Raises `ConvAtlasError` where it does not for one image.
+    """
     training = model.training
     model.eval()
-    mine = torch.arange(together.rank, len(images), together.count).split(config.batch_size)
-    for chosen, pixels in zip(mine, images.batches((indices, 0) for indices in mine), strict=True):
+    at_once = config.micro_batch or config.batch_size
+    mine = torch.arange(together.rank, len(images), together.count).split(at_once)
+
+    def given(pixels: Tensor) -> Tensor:
         x = pixels.to(together.device).float()
         if not images.prepared:
             x = F.interpolate(x / 255, [config.shown_size] * 2, mode="bilinear", antialias=True)
             x = standardised(x, config)
         with autocast(x, config):
-            yield chosen, model(x.contiguous(memory_format=torch.channels_last))
+            return model(x.contiguous(memory_format=torch.channels_last))
+
+    for chosen, pixels in zip(mine, images.batches((indices, 0) for indices in mine), strict=True):
+        logits: list[Tensor] = []
+        rest = pixels
+        while len(rest):
+            try:
+                with room():
+                    logits.append(given(rest[:at_once]))
+            except NoRoom as error:
+                if at_once == 1:
+                    raise ConvAtlasError(
+                        f"memory does not suffice for one image of {config.shown_size} pixels.",
+                        remedy="Set eval_size smaller, or take a smaller network.",
+                    ) from error
+                at_once = (at_once + 1) // 2
+                continue
+            rest = rest[len(logits[-1]) :]
+        yield chosen, torch.cat(logits)
     model.train(training)
 
 

@@ -96,9 +96,14 @@ def classification(
     return own * first + (1 - own) * second
 
 
+def has_auxiliary(model: nn.Module) -> bool:
+    """Whether it has auxiliary classifiers, which rest where they do not count."""
+    return any(name.startswith("auxiliary.") for name, _ in model.named_parameters())
+
+
 def ensure_auxiliary(model: nn.Module, config: TrainConfig) -> None:
     """Raises `ConvAtlasError` where auxiliary losses are asked of a network that has no auxiliary classifiers."""
-    if config.auxiliary and not any(name.startswith("auxiliary.") for name, _ in model.named_parameters()):
+    if config.auxiliary and not has_auxiliary(model):
         raise ConvAtlasError(
             f"auxiliary is {config.auxiliary}, and {type(model).__name__} has no auxiliary classifiers here.",
             remedy="Set auxiliary=0, or take a network that has them, as googlenet_aux.",

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # SyncBatchNorm too
 
 from convatlas.errors import ConvAtlasError
 from convatlas.train.config import Optim, TrainConfig
@@ -68,7 +69,7 @@ def _grouped(model: nn.Module, optim: Optim) -> Iterator[tuple[tuple[float, floa
             decay, scale = optim.weight_decay if decayed else 0.0, 1.0
             if name == "bias" and filters:
                 scale = optim.bias_lr
-            elif name == "bias" and isinstance(module, nn.BatchNorm2d):  # as airbench has it: see recipes/cifar_fast.py
+            elif name == "bias" and isinstance(module, _BatchNorm):  # as airbench has it: see recipes/cifar_fast.py
                 decay, scale = decay / optim.norm_bias_lr, optim.norm_bias_lr
             yield (decay, scale * optim.stage_decay ** above.get(path, 0)), p
 

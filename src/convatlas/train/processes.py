@@ -127,6 +127,11 @@ def processes(count: int, device: str, *, nodes: int = 1, resting: bool = False)
     return Several(fabric)
 
 
+def leads() -> bool:
+    """Whether this process speaks for all that there are: the first, or the only one."""
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+
+
 def led(together: Alone, work: Callable[[], Answer]) -> Answer | None:
     """`work` done by the first process alone, while the others wait; None in those. Where it fails there, all of them end."""
     answer: Answer | None = None
