@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from convatlas.data import ClassMap, folds, left_out, units
+from convatlas.data import ClassMap, folds, left_out, stratified, units
 from convatlas.errors import ConvAtlasError
 
 ITEMS = st.lists(st.tuples(st.sampled_from("abcd"), st.one_of(st.none(), st.integers(0, 12))), max_size=60)
@@ -78,6 +78,15 @@ def test_of_small_classes_one_unit_each_is_left_out_at_once(counts: list[int], c
         assert max(held.values()) <= max(-(-(count + copied) // typical), 1 + copied)
     for unit in np.unique(joined):
         assert len(set(ids[joined == unit].tolist())) == 1
+
+
+@given(st.integers(2, 8), st.integers(2, 9), st.integers(1, 4), st.integers(0, 9))
+def test_no_fold_lacks_a_class(classes: int, units_: int, images: int, seed: int) -> None:
+    """Else what is held out would be of the class that is rarer among those that stay."""
+    labels = np.repeat(np.arange(classes), units_ * images)
+    fold_of = stratified(labels, np.arange(len(labels)) // images, k=5, seed=seed)
+    held = [set(labels[fold_of == fold].tolist()) for fold in range(fold_of.max() + 1)]
+    assert len(held) == min(5, units_) and all(len(found) == classes for found in held)
 
 
 def test_of_large_classes_one_unit_is_left_out_at_a_time() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import convatlas
+from convatlas.cli.predict import scores_text
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.evaluate import EvaluateResult, evaluate
 from convatlas.jobs.fit import FitResult
@@ -189,3 +190,27 @@ def test_what_is_promised_is_counted_image_by_image(fitted: FitResult, photos: P
 def test_no_rate_is_measured_that_cannot_be_stated(fitted: FitResult, photos: Path) -> None:
     with pytest.raises(ConvAtlasError, match="24 held-out training images cannot show a false-reject rate of 0.03"):
         evaluate(fitted.bundle, photos, false_reject=0.03)
+
+
+def test_images_that_it_was_fitted_on_are_called_so(fitted: FitResult, photos: Path, tmp_path: Path) -> None:
+    fresh = evaluate(fitted.bundle, photos).json
+    assert fresh["alarms"] == [] and fresh["trained_on"]["images"] == 0
+    own = evaluate(fitted.bundle, photos, split="train").json
+    assert own["trained_on"] == {"images": own["images"], "without": None}
+    assert "they say nothing of new images" in own["alarms"][0] and own["alarms"][0] in scores_text(own)
+    every = evaluate(fitted.bundle, photos, split="all").json
+    assert every["trained_on"]["without"]["accuracy"] == fresh["accuracy"]
+    assert f"on the other {fresh['images']} its accuracy is" in every["alarms"][0]
+    (shutil.copytree(fitted.bundle, tmp_path / "model") / "training.safetensors").unlink()
+    unknown = evaluate(tmp_path / "model", photos, split="train").json
+    assert unknown["trained_on"] is None and unknown["alarms"] == []
+
+
+def test_images_of_one_patient_are_not_independent(fitted: FitResult, tmp_path: Path) -> None:
+    write_photos(tmp_path, 0, 6)
+    rows = [f"{name}/{i:03d}.png,{name},{name}{i // 3}" for name in CLASSES for i in range(6)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,group", *rows]))
+    alone, grouped = (evaluate(fitted.bundle, where).json for where in (tmp_path, tmp_path / "list.csv"))
+    assert alone["accuracy"] == grouped["accuracy"]
+    assert grouped["accuracy_interval"][0] < alone["accuracy_interval"][0]
+    assert grouped["balanced_accuracy_interval"][0] < alone["balanced_accuracy_interval"][0]

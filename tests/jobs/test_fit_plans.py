@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 import convatlas
 from convatlas.cli.fit import fit_text
 from convatlas.errors import ConvAtlasError
+from convatlas.jobs.control import control_in_words
 from convatlas.jobs.fit import fit
 from convatlas.transfer import finetune
 from convatlas.transfer.frozen import Norms
@@ -169,7 +171,7 @@ def test_a_tuning_may_see_random_views(photos: Path, backbone: Path, tmp_path: P
     assert varied["log_loss"] == again["log_loss"], "test images are shown as they are"
 
 
-@pytest.mark.parametrize("plan", ["tune:stage3", "tune:all", "scratch"])
+@pytest.mark.parametrize("plan", ["tune:stage3", "tune:all"])
 def test_maps_may_be_kept_in_half(photos: Path, backbone: Path, tmp_path: Path, plan: str) -> None:
     exact, half = (
         fit(photos, weights=backbone, out=tmp_path / maps, plan=plan, maps=maps, report=False)
@@ -182,6 +184,21 @@ def test_maps_may_be_kept_in_half(photos: Path, backbone: Path, tmp_path: Path, 
     matrix, classes = np.array(half.json["confusion"]["matrix"]), half.json["confusion"]["classes"]
     said = predicted(half.bundle, photos)
     assert [said.count(name) for name in classes] == matrix.sum(axis=0).tolist()
+
+
+@pytest.mark.parametrize(
+    ("plan", "settings", "words"),
+    [
+        ("probe", {"augment": 4, "bn": "train"}, "bn, augment: of no effect, since nothing is fine-tuned. Give a plan"),
+        ("auto", {"maps": "float16"}, "maps: of no effect, since nothing is fine-tuned"),
+        ("scratch", {"bn": "stats"}, "bn: of no effect on the plan scratch"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(
+    photos: Path, backbone: Path, tmp_path: Path, plan: str, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConvAtlasError, match=words):
+        fit(photos, weights=backbone, out=tmp_path / "model", plan=plan, **settings)
 
 
 def test_maps_of_another_kind_are_refused(photos: Path, backbone: Path, tmp_path: Path) -> None:
@@ -207,9 +224,23 @@ def test_a_control_tells_what_transfer_bought(photos: Path, backbone: Path, tmp_
     assert low <= control["difference"] <= high
     assert result["plan"].startswith("probe"), "the control is not handed out"
     assert "What transfer bought" in (tmp_path / "model/report.html").read_text(encoding="utf-8")
-    assert f"{100 * control['difference']:+.1f} points" in fit_text(result)
+    assert " ".join(control["words"].split()) in " ".join(fit_text(result).split())
+    assert f"({100 * control['difference']:+.1f} percentage points" in control["words"] or low > 0 or high < 0
     alone = fit(data, weights=backbone, out=tmp_path / "alone", plan="scratch", report=False).json
     assert alone["accuracy"] == control["accuracy"], "it is what the plan scratch gives"
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ([0.02, 0.2], "with pretrained weights is better by +11.0 percentage points (95 % interval +2.0 to +20.0"),
+        ([-0.2, -0.02], "with pretrained weights is worse, by"),
+        ([-0.02, 0.2], "No difference to the classifier with pretrained weights is shown"),
+    ],
+)
+def test_only_what_is_shown_is_said_to_be_bought(interval: list[float], words: str) -> None:
+    control = {"accuracy": 0.8, "images": 20, "epochs": 5, "seconds": 3.0}
+    assert words in control_in_words({**control, "difference": sum(interval) / 2, "difference_interval": interval})
 
 
 def test_from_scratch_is_its_own_control(photos: Path, backbone: Path, tmp_path: Path) -> None:

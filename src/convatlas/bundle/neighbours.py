@@ -109,6 +109,11 @@ class TrainingImages:
             for row, chosen in zip(cosines, order, strict=True)
         ]
 
+    def known(self, sha256s: Sequence[str]) -> np.ndarray:
+        """(m,) which images of these hashes are among the training images."""
+        own = {bytes(row).hex() for row in self.hashes}
+        return np.array([sha[: 2 * _HASH_BYTES] in own for sha in sha256s], bool)
+
     def save(self, folder: Path) -> None:
         """Writes FOLDER/training.safetensors."""
         from safetensors.numpy import save_file

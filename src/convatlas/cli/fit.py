@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -159,9 +160,11 @@ def fit_text(result: dict[str, Any]) -> str:
                 right=(1, 2, 3),
             ),
             "",
+            classes_text(result["classes"]),
+            "",
             *([networks_text(result["networks"]), ""] if result["networks"] else []),
             *([advice_text(result["advice"]), ""] if result["advice"] else []),
-            *([control_text(result["control"]), ""] if result["control"] else []),
+            *([textwrap.fill(result["control"]["words"], 110), ""] if result["control"] else []),
             *(evidence_text(result["evidence"]), ""),
             *([problems_text(errors), ""] if errors else []),
             *([labels_text(result["label_suspects"]), ""] if result["label_suspects"]["train"] else []),
@@ -172,13 +175,12 @@ def fit_text(result: dict[str, Any]) -> str:
     )
 
 
-def control_text(control: dict[str, Any]) -> str:
-    """What the pretrained weights bought."""
-    low, high = (f"{100 * bound:+.1f}" for bound in control["difference_interval"])
-    return (
-        f"The same network from scratch ({control['epochs']} epochs, {control['seconds']:,.0f} s): {percent(control['accuracy'])} of "
-        f"{control['images']:,} images.\nTransfer bought {100 * control['difference']:+.1f} points [{low}, {high}]."
-    )
+def classes_text(classes: list[dict[str, Any]], most: int = 5) -> str:
+    """How many images of each class are named rightly, the hardest classes first."""
+    judged = sorted((row for row in classes if row["test"]), key=lambda row: row["recall"])
+    told = [f"{row['name']} {percent(row['recall'])} of {row['test']:,}" for row in judged[:most]]
+    more = f", and {len(judged) - most} classes more" if len(judged) > most else ""
+    return textwrap.fill(f"right by class, the hardest first: {', '.join(told)}{more}", 110)
 
 
 def advice_text(advice: dict[str, Any]) -> str:

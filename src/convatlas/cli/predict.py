@@ -166,6 +166,7 @@ def scores_text(result: dict[str, Any]) -> str:
     rows = [(row["name"], str(row["test"]), percent(row["recall"]), percent(row["precision"])) for row in worst]
     return "\n".join(
         [
+            *(f"! {alarm}\n" for alarm in result.get("alarms", ())),
             f"accuracy {percent(result['accuracy'])}, 95 % interval {percent(low)} to {percent(high)} ({result['protocol']})",
             f"balanced accuracy {percent(result['balanced_accuracy'])}, calibration error {percent(result['expected_calibration_error'])}",
             "",

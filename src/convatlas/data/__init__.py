@@ -12,7 +12,7 @@ from convatlas.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from convatlas.data.problems import Problem, worst_first
 from convatlas.data.records import Record
 from convatlas.data.scan import Dataset, scan
-from convatlas.data.split import folds, left_out, units
+from convatlas.data.split import folds, left_out, stratified, units
 from convatlas.data.views import Views
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "near_problems",
     "scan",
     "seen",
+    "stratified",
     "units",
     "worst_first",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -93,6 +94,24 @@ def folds(
     return result
 
 
+def stratified(labels: ArrayLike, together: NDArray[np.int64], k: int, seed: int = 0) -> NDArray[np.int64]:
+    """`folds`, but no more than the middle class has units, so that each holds some of each class.
+
+    A fold that lacks a class makes it the commoner one among those that stay, see `left_out`.
+    """
+    labels = np.asarray(labels)
+    return folds(labels, together, k=min(k, max(_typical(labels, together), 2)), seed=seed)
+
+
+def _typical(labels: NDArray[Any], together: NDArray[np.int64]) -> int:
+    """Units of the middle class."""
+    return int(np.median([len(units) for units in _units_of_classes(labels, together)] or [0]))
+
+
+def _units_of_classes(labels: NDArray[Any], together: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [np.unique(together[labels == label]) for label in np.unique(labels)]
+
+
 def left_out(
     labels: ArrayLike, together: NDArray[np.int64] | None = None, rows: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64] | None:
@@ -117,11 +136,9 @@ def left_out(
         found = np.full(len(labels), -1, dtype=np.int64)
         found[rows] = ids
         return found
-    whole = [np.unique(together[labels == label]) for label in np.unique(labels)]
-    typical = int(np.median([len(units) for units in whole]))
-    if typical < LARGE:
-        return folds(labels, together, k=max(typical, 2))
+    if _typical(labels, together) < LARGE:
+        return stratified(labels, together, k=LARGE)
     if len(np.unique(together)) == len(together):
         return None
-    needed = [units[0] for units in whole if len(units) == 1]
+    needed = [units[0] for units in _units_of_classes(labels, together) if len(units) == 1]
     return np.where(np.isin(together, needed), -1, together)

@@ -17,7 +17,7 @@ from torch import nn
 
 from convatlas import catalogue, zoo
 from convatlas.bundle.confidence import Confidence
-from convatlas.data import Dataset, Record, folds
+from convatlas.data import Dataset, Record, stratified
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.analyse import analyse
 from convatlas.jobs.images import Progress, silent
@@ -47,6 +47,7 @@ class Adapted:
     scale: float  # of its logits: 1 / the temperature
     test: np.ndarray  # (m, K) probabilities of the test images, calibrated
     held_out: np.ndarray  # (n, K) of the training images by networks that had not seen them; NaN for images in no trial
+    fold_of: np.ndarray  # (n,) in which fold they were held out, or would have been
     confidence: Confidence | None  # what these say of the network's answers; None where there is none
     typicality: np.ndarray | None  # (m,) of the test images by it; None without a test part
 
@@ -119,7 +120,8 @@ def adapt(
         say=say,
     )
     rows, own = np.arange(train), labels[:train]
-    trials = Trials(shop, rows, folds(own, together, k=FOLDS, seed=seed))
+    fold_of = stratified(own, together, k=FOLDS, seed=seed)
+    trials = Trials(shop, rows, fold_of)
     if not trials.outs:
         raise ConvAtlasError(
             "no image can be held out to judge a plan that trains.",
@@ -140,7 +142,10 @@ def adapt(
         given = [trials.run(plan, fold) for fold in asked or range(1)]
         foretold = max(trial.seconds for trial in given) / trials.share
         advice = follow(
-            plan, own, given, seconds=foretold, memory=_memory(source, [plan], num_classes, norms).get(plan)
+            *(plan, own, given),
+            seconds=foretold,
+            memory=_memory(source, [plan], num_classes, norms).get(plan),
+            together=together,
         )
     held_out = np.full((train, num_classes), np.nan)
     if not advice.chosen.trains:
@@ -151,6 +156,7 @@ def adapt(
             scale=advice.scale,
             test=nothing,
             held_out=held_out,
+            fold_of=fold_of,
             confidence=None,
             typicality=None,
         )
@@ -172,6 +178,7 @@ def adapt(
         scale=scale,
         test=softmax(logits),
         held_out=held_out,
+        fold_of=fold_of,
         confidence=confidence,
         typicality=confidence.typicality(trained.read, logits) if tested else None,
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from convatlas.bundle.confidence import Confidence
-from convatlas.data import folds
+from convatlas.data import stratified
 from convatlas.jobs.images import Progress, resolve_device
 from convatlas.jobs.material import Material, Side
 from convatlas.metrics import repeated_interval
@@ -60,8 +60,13 @@ class Wanted:
 class Deals:
     """The accuracies of outer folds that were dealt several times."""
 
-    accuracies: tuple[float, ...]  # of each deal
-    interval: tuple[float, float]  # 95 %, of their mean
+    right: np.ndarray  # (deals, n) whether each image that every deal held out was right
+    interval: tuple[float, float]  # 95 %, of the accuracies' mean
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """Of each deal."""
+        return tuple(map(float, self.right.mean(axis=1)))
 
     @property
     def accuracy(self) -> float:
@@ -100,6 +105,11 @@ class Decided:
     def right(self) -> np.ndarray:
         """(judged,) whether the likeliest class is the true one."""
         return self.probabilities.argmax(axis=1) == self.judged.labels
+
+    @property
+    def rights(self) -> np.ndarray:
+        """(deals, judged) the same of every deal of outer folds; of one where there are no several."""
+        return self.deals.right if self.deals else self.right[None]
 
 
 def decide(found: Material, wanted: Wanted, *, progress: Progress) -> Decided:
@@ -160,7 +170,7 @@ def _outer(
     """A typical deal of outer folds, what all deals give, and the images that each of them held out."""
     labels, made, dealt = found.train.labels, list[OuterFolds](), list[np.ndarray]()
     for i in range(next((deals for below, deals in _DEALS if len(labels) < below), 1)):
-        dealt.append(folds(labels, found.together, k=_OUTER_FOLDS, seed=wanted.seed + 1 + 1000 * i))
+        dealt.append(stratified(labels, found.together, k=_OUTER_FOLDS, seed=wanted.seed + 1 + 1000 * i))
         made.append(
             outer_folds_predictions(
                 rungs, labels, len(found.classes), dealt[-1], class_weights=wanted.class_weights, folds=found.held_out
@@ -168,11 +178,8 @@ def _outer(
         )
     kept = np.flatnonzero(np.isfinite([one.probabilities for one in made]).all(axis=(0, 2)))
     right = np.array([one.probabilities[kept].argmax(axis=1) == labels[kept] for one in made])
+    deals = Deals(right=right, interval=repeated_interval(right, np.array(dealt)[:, kept], found.together[kept]))
     accuracies = right.mean(axis=1)
-    deals = Deals(
-        accuracies=tuple(map(float, accuracies)),
-        interval=repeated_interval(right, np.array(dealt)[:, kept], found.together[kept]),
-    )
     return made[int(np.abs(accuracies - accuracies.mean()).argmin())], deals, kept
 
 

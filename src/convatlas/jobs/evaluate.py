@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convatlas.bundle.confidence import Promise
-from convatlas.data import diagnose, scan
+from convatlas.data import diagnose, scan, units
 from convatlas.jobs.images import Progress, resolve_device, silent
 from convatlas.jobs.judge import Judgement, judge, part_in_words, part_of, views_json
 from convatlas.jobs.promises import promises_json
-from convatlas.jobs.result import EvaluateResult
-from convatlas.jobs.scores import mistakes, scores
+from convatlas.jobs.result import EvaluateResult, percent
+from convatlas.jobs.scores import accuracy_with_interval, mistakes, scores
+
+if TYPE_CHECKING:
+    from convatlas.bundle.classifier import Classifier
 
 SCHEMA = "convatlas.evaluate/1"
 
@@ -36,6 +40,7 @@ def evaluate(
 
     With `false_reject`, such as 0.05, the share of these images that is called "none of these" at that rate is measured, with `sets`, such
     as 0.9, how often the sets of classes hold the true one, and how large they are. Accuracy and calibration remain those of all images.
+    Where the model was trained on some of these very images, `alarms` says so, and `trained_on` what it reaches on the others.
     """
     from convatlas.bundle.load import load
 
@@ -48,6 +53,9 @@ def evaluate(
     judged = judge(classifier, dataset, records, looked, "evaluate", progress, promise=promise)
     probabilities, truth, names = judged.probabilities, judged.truth, classifier.classes
     protocol = part_in_words(chosen, len(judged.read))
+    hashes = [item.sha256 for item in judged.examined if item.facts is not None]
+    together = units([record.group for record in judged.read], hashes)
+    trained_on = _trained_on(classifier, judged, hashes)
     result = {
         "schema": SCHEMA,
         "model": str(classifier.folder),
@@ -56,12 +64,38 @@ def evaluate(
         "unreadable": [dataset.locate(item.record) for item in judged.examined if item.failure is not None],
         "views": views_json(classifier, looked),
         "protocol": protocol if looked.name == "centre" else f"{protocol}, probabilities averaged over views ({views})",
-        **scores(probabilities, truth, names),
+        **scores(probabilities, truth, names, together=together),
         **_promises(promise, judged),
+        "trained_on": trained_on,
+        "alarms": _alarms(trained_on, len(judged.read)),
         "mistakes": [row for _, row in mistakes(dataset, judged.read, probabilities, truth, names)],
         "problems": [problem.to_json() for problem in [*dataset.problems, *diagnose(dataset, judged.examined)]],
     }
     return EvaluateResult(json.loads(json.dumps(result)))
+
+
+def _trained_on(classifier: Classifier, judged: Judgement, hashes: Sequence[str]) -> dict[str, Any] | None:
+    """How many of the images the model was fitted on, and its accuracy on the others; None where it does not remember."""
+    training = None if classifier.ensemble else classifier.training
+    if training is None:
+        return None
+    known = training.known(hashes)
+    right = judged.probabilities.argmax(axis=1) == judged.truth
+    return {"images": int(known.sum()), "without": None if known.all() else accuracy_with_interval(right[~known])}
+
+
+def _alarms(trained_on: dict[str, Any] | None, images: int) -> list[str]:
+    """That these figures flatter, where they do."""
+    if not trained_on or not trained_on["images"]:
+        return []
+    count, without = trained_on["images"], trained_on["without"]
+    told = f"the model was fitted on {count:,} of these {images:,} images, so that its figures flatter"
+    if without is None:
+        return [f"{told}: they say nothing of new images."]
+    low, high = map(percent, without["accuracy_interval"])
+    return [
+        f"{told}; on the other {without['images']:,} its accuracy is {percent(without['accuracy'])} ({low} to {high})."
+    ]
 
 
 def _promises(promise: Promise | None, judged: Judgement) -> dict[str, Any]:

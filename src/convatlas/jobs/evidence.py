@@ -21,12 +21,14 @@ from convatlas.jobs.decide import Decided, Wanted
 from convatlas.jobs.images import resolve_device
 from convatlas.jobs.material import Material
 from convatlas.jobs.result import percent
-from convatlas.metrics import kendall
+from convatlas.metrics import independent_number, kendall
+from convatlas.metrics.over_seeds import student
 from convatlas.transfer.forecast import Forecast, forecast, learning_curve
 from convatlas.transfer.logme import logme
 from convatlas.transfer.probe import Selection
 
 _LEAST_STAGES = 3  # for a rank correlation
+_LEAST_IMAGES = 10  # independent ones, for a stage to be called better than the last
 
 
 def evidence(found: Material, decided: Decided, wanted: Wanted) -> dict[str, Any]:
@@ -178,7 +180,7 @@ def _scores(
         "stages": rows,
         "logme": rank_correlation([row["logme"] for row in rows], measured),
         "nearness": rank_correlation([row[1] for row in near], [row[0] for row in near]),
-        "words": _stages_in_words(rows, selection),
+        "words": _stages_in_words(rows, selection, found.together),
     }
 
 
@@ -188,8 +190,11 @@ def rank_correlation(score: list[float], measured: list[float]) -> float | None:
     return tau if np.isfinite(tau) else None
 
 
-def _stages_in_words(rows: list[dict[str, Any]], selection: Selection) -> str:
-    """Which single stage serves best, and what that tells of the likeness of the task."""
+def _stages_in_words(rows: list[dict[str, Any]], selection: Selection, together: np.ndarray) -> str:
+    """Which single stage serves best, and what that tells of the likeness of the task.
+
+    The best of several is taken, so that its lead must be shown at a level shared among them (Bonferroni's).
+    """
     if len(rows) < 2:
         return ""
     best, last = min(rows, key=_log_loss), rows[-1]
@@ -197,8 +202,10 @@ def _stages_in_words(rows: list[dict[str, Any]], selection: Selection) -> str:
     if best is last:
         return f"{serves}, the last: what the network was taught last is of use here."
     gain = selection.probes[last["stage"]].losses - selection.probes[best["stage"]].losses
-    gain = gain[np.isfinite(gain)]
-    if gain.mean() > 2 * gain.std() / np.sqrt(len(gain)):
+    scored = np.isfinite(gain)
+    gain, number = gain[scored], independent_number(gain[scored], together[scored])
+    least = student(1 - 0.05 / (len(rows) - 1), max(int(number) - 1, 1)) * gain.std() / np.sqrt(number)
+    if number >= _LEAST_IMAGES and gain.mean() > least:
         return (
             f"{serves}, and shown to be better than the last: what is asked here is unlike what the network was taught."
         )

@@ -87,9 +87,10 @@ def fit(
     data or the weights cannot be used, or the plan is none; `Stopped` after Ctrl-C or SIGTERM in a training, when that was saved.
     """
     clock = _Clock()
-    _refuse_contradictions(backbone, backbones, plan, budget, augment, control)
     if maps not in ("float32", "float16"):
         raise ConvAtlasError(f"maps in {maps}.", remedy="Give float32 or float16.")
+    _refuse_contradictions(backbone, backbones, plan, budget, augment, control)
+    _refuse_idle(plan, budget, bn=bn, augment=augment, maps=maps)
     seconds = parse_budget(budget) if isinstance(budget, str) else budget
     several = [] if backbones is None else entrants(backbones, weights, download=download, progress=progress)
     source = None if several else find_weights(weights, name=backbone, download=download, progress=progress)
@@ -141,6 +142,8 @@ def fit(
         result = fit_json(found, decided, target, device=resolve_device(device), report=report)
         result["control"] = controlled
         result["networks"] = networks.json if networks else None
+        if networks and result["headline"] != "test":
+            result["protocol"] += "; the network was chosen by these images too, so it flatters a little"
         result["evidence"] = evidence(found, decided, wanted)
         _save(folder, found, decided, result, report)
         result["seconds"] = clock.seconds(found, decided)
@@ -180,6 +183,23 @@ def _refuse_contradictions(
         raise ConvAtlasError(
             "the plan scratch is its own control.", remedy="Leave out the control, or choose another plan."
         )
+
+
+def _refuse_idle(plan: str, budget: str | float | None, *, bn: str, augment: int, maps: str) -> None:
+    """Raises `ConvAtlasError` for settings of a fine-tuning where nothing is fine-tuned."""
+    set_ = {"bn": bn != "frozen", "augment": augment != 0, "maps": maps != "float32"}
+    given = ", ".join(name for name, given in set_.items() if given)
+    if not given or plan.startswith("tune") or (plan == AUTO and budget is not None):
+        return
+    if plan == "scratch":
+        raise ConvAtlasError(
+            f"{given}: of no effect on the plan scratch, which has norms and random views of its own.",
+            remedy="Leave it out, or give a plan that tunes, as tune:all.",
+        )
+    raise ConvAtlasError(
+        f"{given}: of no effect, since nothing is fine-tuned.",
+        remedy="Give a plan that tunes, as tune:all, or a budget for a search.",
+    )
 
 
 def _share(

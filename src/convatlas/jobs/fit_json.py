@@ -24,7 +24,7 @@ from convatlas.jobs.promises import confidence_json
 from convatlas.jobs.result import answer_in_words, classifier_in_words, protocol_in_words
 from convatlas.jobs.scores import accuracy_with_interval, scores
 from convatlas.jobs.shapes import shapes_json
-from convatlas.metrics import softmax, wilson
+from convatlas.metrics import repeated_interval, share_interval, softmax
 from convatlas.transfer.probe import Selection
 
 SCHEMA = "convatlas.fit/1"
@@ -51,9 +51,9 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
             "fingerprint": fingerprint(found.passed.examined),
         },
         "shapes": shapes_json(found.framing, source.preprocessing, found.passed.examined),
-        **scores(decided.probabilities, decided.judged.labels, classes, counts),
+        **scores(decided.probabilities, decided.judged.labels, classes, counts, decided.judged.together),
         "temperature": 1 / decided.scale,
-        "outcomes": outcomes_json(decided.judged.sha256s, decided.right),
+        "outcomes": outcomes_json(decided.judged.sha256s, decided.rights, decided.judged.together),
         "confidence": _confidence(found, decided),
         "protocol": protocol_in_words(decided.judged.records, selection, decided.outer, adapted, decided.deals),
         "headline": "test" if len(test) else "outer folds",
@@ -69,7 +69,7 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
         "stage": None if trained else selection.name,
         "strength": None if trained else selection.probe.strength,
         "choice": adapted.advice.reason if adapted else selection.reason,
-        "stages": _stage_rows(selection, decided.by_rung, test, chosen=None if trained else selection.name),
+        "stages": _stage_rows(selection, decided.by_rung, train, test, chosen=None if trained else selection.name),
         "advice": advice_json(adapted.advice) if adapted else None,
         "training": training_json(trained) if trained else None,
         "control": None,
@@ -85,6 +85,10 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
     }
     if decided.deals:
         result |= {"accuracy": decided.deals.accuracy, "accuracy_interval": list(decided.deals.interval)}
+    elif adapted and trained and not len(test):
+        fold_of = adapted.fold_of[adapted.judged]
+        interval = repeated_interval(decided.rights, fold_of[None], decided.judged.together)
+        result |= {"accuracy_interval": list(interval)}
     result["alarms"] = [*leak_in_words(result), *shift_alarm(result["shift"])]
     return result | answer_in_words(result, classes)
 
@@ -124,7 +128,7 @@ def _pass_counts(found: Material) -> dict[str, int]:
 
 
 def _stage_rows(
-    selection: Selection, by_rung: dict[str, np.ndarray], judged: Side, chosen: str | None
+    selection: Selection, by_rung: dict[str, np.ndarray], train: Side, judged: Side, chosen: str | None
 ) -> list[dict[str, Any]]:
     rows = []
     for name, probe in selection.probes.items():
@@ -133,7 +137,9 @@ def _stage_rows(
             "name": name,
             "features": len(probe.weight),
             "cv_accuracy": probe.accuracy,
-            "cv_interval": list(wilson(round(probe.accuracy * int(out.sum())), int(out.sum()))),
+            "cv_interval": list(
+                share_interval(probe.held_out[out].argmax(axis=1) == train.labels[out], train.together[out])
+            ),
             "cv_log_loss": probe.log_loss,
             "test_accuracy": None,
             "test_interval": None,
@@ -142,7 +148,7 @@ def _stage_rows(
             "note": "chosen" if name == chosen else "not used for the choice",
         }
         if name in by_rung:
-            tested = accuracy_with_interval(by_rung[name].argmax(axis=1) == judged.labels)
+            tested = accuracy_with_interval(by_rung[name].argmax(axis=1) == judged.labels, judged.together)
             row |= {"test_accuracy": tested["accuracy"], "test_interval": tested["accuracy_interval"]}
         rows.append(row)
     return rows

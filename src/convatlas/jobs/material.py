@@ -39,6 +39,7 @@ class Side:
     records: list[Record]
     sha256s: list[str]
     labels: np.ndarray  # (n,) class indices
+    together: np.ndarray  # (n,) ids of units: copies of an image, near ones too, or a group
 
     def __len__(self) -> int:
         return len(self.records)
@@ -53,6 +54,7 @@ class Side:
             records=[self.records[i] for i in index],
             sha256s=[self.sha256s[i] for i in index],
             labels=self.labels[index],
+            together=self.together[index],
         )
 
 
@@ -72,14 +74,11 @@ class Material:
     train: Side
     test: Side  # empty where the data have no such part
     near: tuple[NearPair, ...]  # near copies among all images
-    near_in_train: tuple[NearPair, ...]
 
-    @cached_property
+    @property
     def together(self) -> np.ndarray:
-        """(train,) ids of the units that are held out together: copies of an image, near ones too, or a group."""
-        place = {sha256: i for i, sha256 in enumerate(self.train.sha256s)}
-        links = [(place[one], place[other]) for one, other in (pair.sha256s for pair in self.near_in_train)]
-        return units([record.group for record in self.train.records], self.train.sha256s, links=links)
+        """(train,) ids of the units that are held out together."""
+        return self.train.together
 
     @cached_property
     def held_out(self) -> np.ndarray | None:
@@ -112,7 +111,8 @@ def gather(
             f"{dataset.root}: no training image could be used.",
             remedy="`convatlas check` names each file and the reason.",
         )
-    near, near_in_train = (near_copies(items, passed.last_stage) for items in (passed.examined, _those(passed, train)))
+    near = near_copies(passed.examined, passed.last_stage)
+    train, test = (replace(side, together=_units(passed, side)) for side in (train, test))
     problems = [*dataset.problems, *diagnose(dataset, passed.examined), *near_problems(passed.examined, near)]
     return Material(
         dataset=dataset,
@@ -124,14 +124,15 @@ def gather(
         train=train,
         test=test,
         near=near,
-        near_in_train=near_in_train,
     )
 
 
-def _those(passed: Pass, side: Side) -> list[Examined]:
-    """What the pass found out about the images of one side."""
-    paths = {record.path for record in side.records}
-    return [item for item in passed.examined if item.record.path in paths]
+def _units(passed: Pass, side: Side) -> np.ndarray:
+    """(n,) what of one side belongs together. Near copies are looked for among its own images alone."""
+    paths, place = {record.path for record in side.records}, {sha256: i for i, sha256 in enumerate(side.sha256s)}
+    near = near_copies([item for item in passed.examined if item.record.path in paths], passed.last_stage)
+    links = [(place[one], place[other]) for one, other in (pair.sha256s for pair in near)]
+    return units([record.group for record in side.records], side.sha256s, links=links)
 
 
 def framed(dataset: Dataset, source: WeightsSource, mode: FitMode) -> tuple[WeightsSource, Framing]:
@@ -189,6 +190,7 @@ def _sides(dataset: Dataset, examined: Sequence[Examined], classes: ClassMap) ->
             records=[item.record for item in items],
             sha256s=[item.sha256 for item in items],
             labels=classes.indices([item.record.label for item in items]),
+            together=np.arange(len(items)),
         )
 
     return side([i for i in usable if i.record.split != held_out]), side(

@@ -1,6 +1,7 @@
 """Which images a classifier had right, kept so that two that were judged on the same images can be compared image by image.
 
-A fit keeps one bit an image and a digest of which images they were: no paths, no labels, an eighth of a byte each.
+A fit keeps one bit an image, of each deal of folds where there were several, and a digest of which images they were: no paths, no labels.
+Where images belong together, copies or one patient's, it keeps which do.
 """
 
 from __future__ import annotations
@@ -19,19 +20,26 @@ from convatlas.metrics import paired_interval
 FIT = "fit.json"
 
 
-def outcomes_json(sha256s: Sequence[str], right: np.ndarray) -> dict[str, Any]:
-    """Of images by their hashes, and whether each was right (n,)."""
+def outcomes_json(sha256s: Sequence[str], right: np.ndarray, together: np.ndarray) -> dict[str, Any]:
+    """Of images by their hashes, whether each was right in each deal (deals, n), and the ids of the units that they belong to (n,)."""
     order = sorted(range(len(sha256s)), key=sha256s.__getitem__)
     digest = hashlib.sha256("".join(sha256s[i] for i in order).encode()).hexdigest()
-    return {"of": digest, "images": len(order), "right": np.packbits(np.asarray(right, bool)[order]).tobytes().hex()}
+    unit = np.unique(np.asarray(together)[order], return_inverse=True)[1]
+    return {
+        "of": digest,
+        "images": len(order),
+        "deals": len(right),
+        "right": np.packbits(np.asarray(right, bool)[:, order]).tobytes().hex(),
+        "together": unit.tolist() if len(order) > unit.max(initial=-1) + 1 else None,
+    }
 
 
 def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any] | None:
     """By how much the first is right more often, with a paired 95 % interval; None where they were judged on different images."""
     if ours["of"] != theirs["of"]:
         return None
-    apart = _bits(ours).astype(int) - _bits(theirs)
-    low, high = paired_interval(apart)
+    apart = _shares(ours) - _shares(theirs)
+    low, high = paired_interval(apart, together=ours.get("together") or theirs.get("together"))
     return {
         "difference": float(apart.mean()),
         "difference_interval": [low, high],
@@ -47,7 +55,7 @@ def pairs(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
     known = {name: found for name, folder in folders.items() if (found := _of(folder))}
     rows = []
     for a, b in itertools.combinations(known, 2):
-        first, second = (a, b) if _bits(known[a]).mean() >= _bits(known[b]).mean() else (b, a)
+        first, second = (a, b) if _shares(known[a]).mean() >= _shares(known[b]).mean() else (b, a)
         if found := difference(known[first], known[second]):
             rows.append({"better": first, "other": second, **found})
     return rows
@@ -60,6 +68,8 @@ def _of(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _bits(outcomes: Mapping[str, Any]) -> np.ndarray:
+def _shares(outcomes: Mapping[str, Any]) -> np.ndarray:
+    """(n,) in what share of the deals each image was right."""
     packed = np.frombuffer(bytes.fromhex(outcomes["right"]), np.uint8)
-    return np.unpackbits(packed, count=outcomes["images"]).astype(bool)
+    images, deals = outcomes["images"], outcomes.get("deals", 1)
+    return np.unpackbits(packed, count=deals * images).reshape(deals, images).mean(axis=0)

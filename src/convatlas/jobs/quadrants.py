@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convatlas import catalogue
-from convatlas.data import ClassMap, Dataset, Record, folds, left_out, scan, units
+from convatlas.data import ClassMap, Dataset, Record, left_out, scan, stratified, units
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.images import Progress, extract_features
 from convatlas.studies.quadrants import Case, Outcome, Reached, judged, outcome_of
@@ -267,7 +267,7 @@ class Bench:
         plans = roles(self.stages)
         for plan in plans.values():
             self.shop.keep(plan)  # maps are made before anything is timed; what they cost is added below
-        trials = Trials(self.shop, rows, folds(labels[rows], self.together[rows], k=FOLDS, seed=self.seed))
+        trials = Trials(self.shop, rows, stratified(labels[rows], self.together[rows], k=FOLDS, seed=self.seed))
         started = time.perf_counter()
         paces = {plan: self.shop.pace(plan, len(rows)) for plan in plans.values()}
         timing = time.perf_counter() - started

@@ -93,10 +93,10 @@ def protocol_in_words(
     if outer is not None:
         several = f", dealt {len(deals.accuracies)} times and averaged" if deals and len(deals.accuracies) > 1 else ""
         tables = "; the tables are of the deal nearest to the mean" if several else ""
-        return (
-            f"{len(outer.chosen)} outer folds of {count} images, stratified, copies and groups on one side{several}; in each the stage and "
-            f"the strength are chosen anew on the others{tables}"
-        )
+        how = "the stage and the strength are chosen anew on the others"
+        if None in outer.chosen.values():
+            how = "single images of classes leave nothing to choose by: the nearest of their means on the last stage counts"
+        return f"{len(outer.chosen)} outer folds of {count} images, stratified, copies and groups on one side{several}; in each {how}{tables}"
     split = judged[0].split
     return (
         f"{split} split of {count} images, read once after every choice; stage and strength chosen on the training images by "

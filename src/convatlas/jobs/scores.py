@@ -18,10 +18,18 @@ _THUMBNAIL = 256  # pixels of the longer side: sharp on dense screens
 
 
 def scores(
-    probabilities: np.ndarray, truth: np.ndarray, classes: Sequence[str], train_counts: Sequence[int] | None = None
+    probabilities: np.ndarray,
+    truth: np.ndarray,
+    classes: Sequence[str],
+    train_counts: Sequence[int] | None = None,
+    together: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Accuracy, balanced accuracy, calibration, confusion and a row per class, as JSON; from (n, classes) and (n,) class indices."""
+    """Accuracy, balanced accuracy, calibration, confusion and a row per class, as JSON; from (n, classes) and (n,) class indices.
+
+    Images that are equal in `together` (n,) are of one unit: intervals are then those of fewer images.
+    """
     predicted = probabilities.argmax(axis=1)
+    hit, units = predicted == truth, np.arange(len(truth)) if together is None else together
     matrix = metrics.confusion_matrix(truth, predicted, len(classes))
     right = int(np.trace(matrix))
     rows = [
@@ -30,7 +38,9 @@ def scores(
             "train": train_counts[i] if train_counts is not None else None,
             "test": row.support,
             "recall": _number(row.recall),
-            "recall_interval": list(row.recall_interval) if row.support else None,
+            "recall_interval": list(metrics.share_interval(hit[truth == i], units[truth == i]))
+            if row.support
+            else None,
             "precision": _number(row.precision),
             "f1": _number(row.f1),
         }
@@ -38,9 +48,11 @@ def scores(
     ]
     return {
         "accuracy": right / len(truth),
-        "accuracy_interval": list(metrics.wilson(right, len(truth))),
+        "accuracy_interval": list(metrics.share_interval(hit, units)),
         "balanced_accuracy": metrics.balanced_accuracy(matrix),
-        "balanced_accuracy_interval": list(metrics.balanced_accuracy_interval(matrix)),
+        "balanced_accuracy_interval": list(
+            metrics.balanced_accuracy_interval(matrix, worth=metrics.independent_number(hit, units) / len(hit))
+        ),
         "log_loss": metrics.log_loss(probabilities, truth),
         "expected_calibration_error": metrics.expected_calibration_error(probabilities, truth),
         "classes": rows,
@@ -62,12 +74,11 @@ def scores(
     }
 
 
-def accuracy_with_interval(right: np.ndarray) -> dict[str, Any]:
-    """`accuracy`, its 95 % interval and the number of images, of a boolean per image."""
-    count = int(right.sum())
+def accuracy_with_interval(right: np.ndarray, together: np.ndarray | None = None) -> dict[str, Any]:
+    """`accuracy`, its 95 % interval and the number of images, of a boolean per image; `together` (n,) as in `scores`."""
     return {
-        "accuracy": count / len(right),
-        "accuracy_interval": list(metrics.wilson(count, len(right))),
+        "accuracy": int(right.sum()) / len(right),
+        "accuracy_interval": list(metrics.share_interval(right, together)),
         "images": len(right),
     }
 

@@ -163,7 +163,7 @@ def _judged(
         "mult_adds": mult_adds,
         "logme": logme(last, train.labels, classes),
     }
-    return Judged(right=right, losses=probe.losses, mult_adds=mult_adds), about
+    return Judged(right=right, losses=probe.losses, mult_adds=mult_adds, together=train.together), about
 
 
 def _costs(source: WeightsSource) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from convatlas.metrics.calibration import (
     reliability,
     softmax,
 )
+from convatlas.metrics.clusters import independent_number, share_interval
 from convatlas.metrics.conformal import conformal_threshold, fewest, own_scores, p_values, prediction_sets, set_scores
 from convatlas.metrics.confusion import (
     ClassRow,
@@ -43,6 +44,7 @@ __all__ = [
     "fewest",
     "fit_temperature",
     "gap",
+    "independent_number",
     "kendall",
     "label_suspects",
     "log_loss",
@@ -55,6 +57,7 @@ __all__ = [
     "reliability",
     "repeated_interval",
     "set_scores",
+    "share_interval",
     "softmax",
     "wilson",
     "without_choice",

@@ -45,7 +45,9 @@ def balanced_accuracy(confusion: Confusion) -> float:
     return float((np.diag(matrix)[present] / counts[present]).mean()) if present.any() else float("nan")
 
 
-def balanced_accuracy_interval(confusion: Confusion, confidence: float = 0.95) -> tuple[float, float]:
+def balanced_accuracy_interval(
+    confusion: Confusion, confidence: float = 0.95, *, worth: float = 1.0
+) -> tuple[float, float]:
     """An interval of the mean recall over the classes that occur; deterministic, no resampling.
 
     The recalls are independent proportions r_k of n_k images each. Two intervals are made, and each end is the outer one:
@@ -57,15 +59,16 @@ def balanced_accuracy_interval(confusion: Confusion, confidence: float = 0.95) -
       Right where the first fails, and too narrow where that one is right.
 
     Simulated coverage is 94 to 98 % from 2 classes of 10 images to 100 classes of one, and for rare hard classes up to
-    100 %; with one class it is Wilson's interval. No class at all gives (0, 1).
+    100 %; with one class it is Wilson's interval. No class at all gives (0, 1). An image counts as `worth` independent ones,
+    fewer than one where images come in units (`independent_number`).
     """
     matrix = checked(confusion)
-    counts = matrix.sum(axis=1)
+    counts = worth * matrix.sum(axis=1)
     present = np.flatnonzero(counts)
     if not len(present):
         return wilson(0, 0, confidence)
-    recalls = matrix[present, present] / counts[present]
-    limits = np.array([wilson(matrix[k, k], counts[k], confidence) for k in present])
+    recalls = worth * matrix[present, present] / counts[present]
+    limits = np.array([wilson(worth * matrix[k, k], counts[k], confidence) for k in present])
     mean, classes = recalls.mean(), len(present)
     effective = classes**2 / (1 / counts[present]).sum()
     low, high = wilson(min(mean, 1.0) * effective, effective, confidence)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from convatlas.metrics import fit_temperature, paired_interval, softmax, wilson
+from convatlas.metrics import fit_temperature, independent_number, paired_interval, share_interval, softmax
 from convatlas.transfer.plans import Plan
 from convatlas.transfer.ridge import Array, Index
 
@@ -70,6 +70,7 @@ class _Search:
     """The trials so far."""
 
     truth: Index
+    together: Index
     trials: dict[Plan, list[Trial]] = field(default_factory=dict)
     notes: dict[Plan, str] = field(default_factory=dict)
 
@@ -92,8 +93,9 @@ class _Search:
     def gain(self, plan: Plan, over: Plan) -> tuple[float, float]:
         """By how much the plan's log-loss is lower on the images of both, and that mean's standard error."""
         ours, theirs = self.losses(plan), self.losses(over)
-        both = np.array([theirs[row] - ours[row] for row in ours if row in theirs])
-        return float(both.mean()), float(both.std() / np.sqrt(len(both)))
+        rows = [row for row in ours if row in theirs]
+        both = np.array([theirs[row] - ours[row] for row in rows])
+        return float(both.mean()), float(both.std() / np.sqrt(independent_number(both, self.together[rows])))
 
 
 def advise(
@@ -103,6 +105,7 @@ def advise(
     run: Callable[[Plan, int], Trial],
     seconds: Mapping[Plan, float],
     *,
+    together: Index | None = None,
     memory: Mapping[Plan, int] | None = None,
     budget: float | None = None,
     share: float = 0.8,
@@ -117,13 +120,14 @@ def advise(
         probe: the best probe, which costs nothing more, and `probe_trials`, of each fold.
         run: trains a plan without the images of a fold, and gives its trial.
         seconds: what one training of each plan that trains takes, the shallowest first: the order in which they are tried.
+        together: (n,) equal for images of one unit; None where each is one of its own.
         memory: bytes of a training step, where known.
         budget: seconds for all that trains; None tries what the evidence asks for, without bound.
         share: of the images that a trial trains on.
         closing: trainings on all images that follow the choice: the final one, and what else the chosen plan will be asked for.
         folds: how many of the folds trials of one plan may use; all of them by default.
     """
-    search = _Search(np.asarray(truth), {probe: list(probe_trials)})
+    search = _search(truth, together, {probe: list(probe_trials)})
     began, best = clock(), probe
     most = len(probe_trials) if folds is None else folds
     held_out = np.cumsum([len(trial.rows) for trial in probe_trials[:most]])
@@ -183,9 +187,22 @@ def _simplest(search: _Search, best: Plan) -> Plan:
     return best
 
 
-def follow(plan: Plan, truth: Index, trials: Sequence[Trial], *, seconds: float, memory: int | None = None) -> Advice:
-    """The advice of somebody who has decided already: the plan, judged by its trials."""
-    return _advice(_Search(np.asarray(truth), {plan: list(trials)}), plan, plan, {plan: seconds}, {plan: memory}, None)
+def follow(
+    plan: Plan,
+    truth: Index,
+    trials: Sequence[Trial],
+    *,
+    seconds: float,
+    memory: int | None = None,
+    together: Index | None = None,
+) -> Advice:
+    """The advice of somebody who has decided already: the plan, judged by its trials. Arguments as for `advise`."""
+    search = _search(truth, together, {plan: list(trials)})
+    return _advice(search, plan, plan, {plan: seconds}, {plan: memory}, None)
+
+
+def _search(truth: Index, together: Index | None, trials: dict[Plan, list[Trial]]) -> _Search:
+    return _Search(np.asarray(truth), np.arange(len(truth)) if together is None else together, trials)
 
 
 def _advice(
@@ -201,19 +218,21 @@ def _advice(
     for plan in dict.fromkeys((probe, *seconds)):
         known = plan in search.trials
         right = search.right(plan) if known else {}
-        both = [float(right[row]) - float(chosen_right[row]) for row in right if row in chosen_right]
-        count = sum(right.values())
+        rows = [row for row in right if row in chosen_right]
+        both = [float(right[row]) - float(chosen_right[row]) for row in rows]
         verdicts.append(
             Verdict(
                 plan=plan,
                 seconds=seconds.get(plan, 0.0),
                 memory=memory.get(plan),
-                accuracy=count / len(right) if known else None,
-                interval=wilson(count, len(right)) if known else None,
+                accuracy=sum(right.values()) / len(right) if known else None,
+                interval=share_interval(list(right.values()), search.together[list(right)]) if known else None,
                 log_loss=float(np.mean(list(search.losses(plan).values()))) if known else None,
                 images=len(right),
                 difference=float(np.mean(both)) if known and plan != best else None,
-                difference_interval=paired_interval(both) if known and plan != best else None,
+                difference_interval=paired_interval(both, together=search.together[rows])
+                if known and plan != best
+                else None,
                 took=sum(trial.seconds for trial in search.trials.get(plan, [])),
                 note="" if plan == best else search.notes.get(plan, "" if not known else _why_not(search, plan, best)),
             )

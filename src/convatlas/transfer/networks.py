@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convatlas.metrics import paired_interval, wilson
-from convatlas.transfer.ridge import Array
+from convatlas.metrics import independent_number, paired_interval, share_interval
+from convatlas.transfer.ridge import Array, Index
 
 SHOWN = 2.0  # standard errors of a mean difference in log-loss from which on it counts as shown
 SMALL = 0.01  # accuracy that may be given up for a network that costs less
@@ -27,6 +27,7 @@ class Judged:
     right: Array  # (n,) 1 or 0; NaN for an image that was never held out
     losses: Array  # (n,) log-losses; NaN as well
     mult_adds: int
+    together: Index | None = None  # (n,) equal for images of one unit; None where each is one of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +68,16 @@ def rank(judged: Mapping[str, Judged]) -> Ranking:
     rows = []
     for name in names:
         one, both = judged[name], scored[name] & scored[best]
-        count, total = round(float(one.right[scored[name]].sum())), int(scored[name].sum())
+        together = np.arange(len(both)) if one.together is None else one.together
         differences = one.right[both] - judged[best].right[both]
-        interval = paired_interval(differences)
+        interval = paired_interval(differences, together=together[both])
         excess = one.losses[both] - judged[best].losses[both]
-        by_loss = excess.mean() > SHOWN * excess.std() / np.sqrt(len(excess))
+        by_loss = excess.mean() > SHOWN * excess.std() / np.sqrt(independent_number(excess, together[both]))
         rows.append(
             Rank(
                 name=name,
                 accuracy=accuracy[name],
-                interval=wilson(count, total),
+                interval=share_interval(one.right[scored[name]], together[scored[name]]),
                 log_loss=loss[name],
                 difference=float(differences.mean()),
                 difference_interval=None if name == best else interval,

@@ -77,6 +77,7 @@ class Trials:
         """
         return advise(
             *(self._truth, Plan(kind="probe", at=(best,)), self.probed(features, class_weights), self.run, seconds),
+            together=self._shop.together[self._rows],
             memory=memory,
             budget=budget,
             share=self.share,

@@ -112,7 +112,7 @@ class Workshop:
         self._augment = augment
         self._maps: Precision = maps
         self._balance: Literal["none", "weights"] = balance
-        self._together = together
+        self.together = np.arange(len(images)) if together is None else together
         self._progress, self._say = progress, say
         self._kept = Kept(self._heard) if keep else None
         self._ahead = 0.0  # seconds that others spent on what was found
@@ -124,7 +124,7 @@ class Workshop:
 
     def held_out(self, rows: Index) -> Index | None:
         """What is held out at once, (n,), while a probe on some of the images is chosen; see `left_out`."""
-        return left_out(self.labels, self._together, rows)
+        return left_out(self.labels, self.together, rows)
 
     def settings(self, plan: Plan, images: int) -> Tuning:
         """How a plan is trained on so many images."""
