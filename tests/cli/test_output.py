@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from convatlas.cli.output import percent, problems_text, progress_bars, put_json, table
+from convatlas.cli.output import percent, problems_text, progress_bars, put_json, rate_text, table
 
 
 def test_a_table_lines_up() -> None:
@@ -19,6 +19,11 @@ def test_a_table_lines_up() -> None:
 
 def test_percents() -> None:
     assert (percent(0.98765), percent(1.0), percent(None)) == ("98.8 %", "100.0 %", "–")
+
+
+@pytest.mark.parametrize(("speed", "told"), [(None, ""), (0.4, "2.5 s each"), (3.21, "3.2/s"), (1234.5, "1,234/s")])
+def test_slow_work_has_a_rate_too(speed: float | None, told: str) -> None:
+    assert rate_text(speed) == told
 
 
 def test_json_is_ascii_whatever_it_says(capsys: pytest.CaptureFixture[str]) -> None:

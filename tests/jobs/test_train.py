@@ -106,6 +106,7 @@ def test_the_verb_answers_as_the_function(photos: Path, trained: convatlas.Train
         ((RECIPE, "--set", "optim.lrr=1"), "did you mean 'optim.lr'"),
         (("vgg_2014", "--network", "vgg12"), "did you mean vgg1"),
         ((RECIPE, "--set", "auxiliary=0.3"), "has no auxiliary classifiers"),
+        (("alexnet_2012", "--set", "image_size=16"), r"alexnet\w* cannot be shown images of 16 pixels"),
     ],
 )
 def test_bad_words_have_one_clear_message(
@@ -272,3 +273,28 @@ def test_two_processes_tell_one_result(photos: Path, tmp_path: Path, recipe: str
 def test_a_range_test_makes_no_run(photos: Path, tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["train", RECIPE, str(photos), "--lr-find", "--out", str(tmp_path / "run")])
     assert told.exit_code == 2 and "--lr-find makes no run" in " ".join(told.output.split())
+
+
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_a_held_out_part_alone_cannot_be_trained_on(tmp_path: Path, part: str) -> None:
+    root = write_split(tmp_path / "data", {part: 3})
+    with pytest.raises(ConvAtlasError, match=f"has a {part} part only. Add a folder `train`"):
+        convatlas.train_recipe(RECIPE, root, out=tmp_path / "run")
+
+
+def test_one_image_is_enough_to_be_held_out(tmp_path: Path) -> None:
+    root = write_split(tmp_path / "data", {"train": 4, "val": 1})
+    for folder in list((root / "val").iterdir())[1:]:
+        shutil.rmtree(folder)
+    result = convatlas.train_recipe(RECIPE, root, out=tmp_path / "run", settings=["epochs=1", "batch_size=4"])
+    assert result.json["data"]["held_out"] == 1
+
+
+def test_other_photos_under_the_same_names_are_another_run(photos: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(photos, tmp_path / "data"))
+    settings = ["epochs=1", "batch_size=4"]
+    convatlas.train_recipe(RECIPE, root, out=tmp_path / "run", settings=settings, images="streamed")
+    one, other, *_ = sorted((root / "train").rglob("*.png"))
+    shutil.copyfile(other, one)
+    with pytest.raises(ConvAtlasError, match=r"data\.sha256"):
+        convatlas.train_recipe(RECIPE, root, out=tmp_path / "run", settings=settings, images="streamed")

@@ -13,9 +13,11 @@ def test_one_deal_is_wilson_s_of_fewer_images() -> None:
     right, folds = np.random.default_rng(0).integers(0, 2, 80).astype(float), np.arange(80) % 5
     assert repeated_interval(right[None], folds[None]) == pytest.approx(wilson(right.sum() / 2.25, 80 / 2.25))
     assert repeated_interval(right[None], folds[None], np.arange(80)) == repeated_interval(right[None], folds[None])
-    tripled = [np.repeat(each, 3)[None] for each in (right, folds)]
+    tripled, threefold = (np.repeat(each, 3)[None] for each in (right, folds))
     units = np.repeat(np.arange(80), 3)
-    assert repeated_interval(*tripled, units) == pytest.approx(repeated_interval(right[None], folds[None]), abs=0.01)
+    assert repeated_interval(tripled, threefold, units) == pytest.approx(
+        repeated_interval(right[None], folds[None]), abs=0.01
+    )
     assert repeated_interval(np.empty((1, 0)), np.empty((1, 0))) == (0, 1)
     with pytest.raises(ValueError, match="a row a deal"):
         repeated_interval([0, 1], [0, 1])

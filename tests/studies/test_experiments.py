@@ -463,12 +463,13 @@ def steps(losses: list[float]) -> list[dict[str, Any]]:
 def test_the_verdict_on_very_deep_networks_follows_from_the_steps(laboratory: Laboratory) -> None:
     foretold = {"ResNet-1202": very_deep.memory_of(very_deep.training_of(laboratory, "plain110_cifar"))}
     down = [3 - 0.015 * i + 0.1 * (i % 2) for i in range(120)]
-    found = very_deep.judged({"ResNet-1202": steps(down)}, foretold, laboratory)
+    config = very_deep.training_of(laboratory, "plain110_cifar").config
+    found = very_deep.judged({"ResNet-1202": steps(down)}, foretold, laboratory, config)
     assert "the loss falls over 120 steps" in found.paragraph and not found.shortened
     assert "900 MB allocated at the most, not within the 88 MB" in found.paragraph
     assert "loss is below that of guessing" in found.paragraph
     wide = {"ResNet-1202": replace(foretold["ResNet-1202"], saved=10**9)}
-    flat = very_deep.judged({"ResNet-1202": steps([3 + 0.1 * (i % 2) for i in range(30)])}, wide, laboratory)
+    flat = very_deep.judged({"ResNet-1202": steps([3 + 0.1 * (i % 2) for i in range(30)])}, wide, laboratory, config)
     assert "the loss is not shown to fall" in flat.paragraph and "30 steps of 100" in flat.shortened
     assert "above that of guessing" in flat.paragraph and ", within the 1,0" in flat.paragraph
 
@@ -539,3 +540,18 @@ def test_json_has_no_infinities(laboratory: Laboratory) -> None:
     found = degradation.judged(list(four(laboratory, 0.1, 0.0)), laboratory)
     spoilt = replace(found, figures={"lost": math.inf, "inner": [math.nan, 1.0]})
     assert json.loads(json.dumps(spoilt.to_json(), allow_nan=False))["figures"] == {"lost": None, "inner": [None, 1.0]}
+
+
+def test_settings_that_single_steps_do_not_know_are_refused(data: Path, tmp_path: Path) -> None:
+    for setting in ("label_smoothing=0.1", "optim.clip_norm=1", "augment.flip_mode=alternate"):
+        with pytest.raises(ConvAtlasError, match=f"{setting.partition('=')[0]} changes nothing"):
+            convatlas.study("very-deep", data, out=tmp_path / "out", settings=[setting], images=12, device="cpu")
+
+
+def test_memory_is_foretold_of_the_batch_that_is_trained(laboratory: Laboratory) -> None:
+    larger = replace(laboratory, settings=("batch_size=16",))
+    foretold = [
+        very_deep.memory_of(each.changed(very_deep.training_of(each, "resnet110_cifar"))).total
+        for each in (laboratory, larger)
+    ]
+    assert foretold[1] > 1.5 * foretold[0]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def labels_of(dataset: Dataset) -> Tensor:
     return torch.tensor(["ab".index(record.label) for record in dataset.records])
 
 
-def stream(root: Path, augment: Augment | None = CROPS, square: Preprocessing = SQUARE, **threads: int) -> Streamed:
+def stream(root: Path, augment: Augment | None = CROPS, square: Preprocessing = SQUARE, **threads: Any) -> Streamed:
     dataset = scan(root)
     return Streamed(dataset, dataset.records, labels_of(dataset), square, augment=augment, **threads)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -91,3 +92,28 @@ def test_the_residual_recipe_is_the_papers() -> None:
     assert [round(share * steps, -3) for share in config.optim.drops] == [32_000, 48_000]
     assert (config.optim.lr, config.optim.momentum, config.optim.weight_decay) == (0.1, 0.9, 1e-4)
     assert config.optim.decay_all and not config.optim.nesterov
+
+
+def test_what_is_only_right_together_may_be_set_together() -> None:
+    """In any order: grey images have one mean and one deviation, and a micro-batch is part of the batch that is set."""
+    grey = overridden(CONFIG, ["mean=0.5", "std=0.25"])
+    assert (grey.mean, grey.std) == ((0.5,), (0.25,))
+    for settings in (["micro_batch=512", "batch_size=1024"], ["batch_size=1024", "micro_batch=512"]):
+        assert overridden(CONFIG, settings).micro_batch == 512
+    with pytest.raises(ConvAtlasError, match=r"mean=0.5: mean has 1 channels and std has 3"):
+        overridden(CONFIG, ["mean=0.5"])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("optim.lr=-1", "optim.lr=nan", "optim.momentum=-1", "optim.momentum=2", "optim.weight_decay=-1", "ema=2"),
+        *("label_smoothing=5", "auxiliary=-1", "augment.flip=7", "augment.mixup=3", "augment.scale=0,1", "std=0,1,1"),
+        *("augment.scale=0.5,2", "augment.ratio=0,1", "augment.rotate=inf", "optim.warmup_epochs=-1"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(setting: str) -> None:
+    with pytest.raises(ConvAtlasError, match=re.escape(setting.partition("=")[0].rpartition(".")[2])):
+        overridden(CONFIG, [setting])
+    with pytest.raises(ConvAtlasError, match="cannot be mirrored so far"):
+        overridden(CONFIG, ["augment.pad=40", "augment.padding=reflect", "image_size=32"])

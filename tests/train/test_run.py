@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,8 +125,8 @@ def test_another_config_is_refused_with_the_difference(tmp_path: Path) -> None:
 
 def test_other_versions_are_told_and_allowed(tmp_path: Path) -> None:
     said: list[str] = []
-    with open_run(tmp_path, {**described(), "versions": {"torch": "0.1"}}):
-        pass
+    with open_run(tmp_path, {**described(), "versions": {"torch": "0.1"}}) as run:
+        run.log(epoch=1)
     with open_run(tmp_path, described(), said.append):
         pass
     assert said and f'versions.torch: "0.1" there, "{torch.__version__}" now' in said[0]
@@ -228,3 +229,18 @@ def test_the_weights_before_a_step_that_is_not_finite_are_kept(tmp_path: Path) -
     assert kept and asked and kept.step == asked.step == 3
     weights = {key: x for key, x in asked.tensors.items() if key.startswith("model.")}
     assert weights and all(torch.equal(kept.tensors[key], x) for key, x in weights.items())
+
+
+def test_a_run_that_made_no_step_gives_way_to_another(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", described()):
+        pass
+    other = replace(CONFIG, seed=5)
+    go(tmp_path / "run", other)
+    assert json.loads((tmp_path / "run/run.json").read_text())["config"]["seed"] == 5
+    with pytest.raises(ConvAtlasError, match="holds another run"), open_run(tmp_path / "run", described()):
+        pass
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    (tmp_path / "run/metrics.jsonl").write_text("")
+    (tmp_path / "run/record.json").write_text("{}")  # all that may be kept of a finished one
+    with pytest.raises(ConvAtlasError, match="holds another run"), open_run(tmp_path / "run", described()):
+        pass

@@ -42,6 +42,13 @@ def put_json(value: Any, out: Path | None = None) -> None:
     put(json.dumps(value, indent=1, ensure_ascii=True), out)
 
 
+def rate_text(speed: float | None) -> str:
+    """So many a second, or the seconds that each takes; nothing where that is not known yet."""
+    if not speed:
+        return ""
+    return f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
+
+
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     """A `progress(what, done, total)` that draws a bar for each kind of work, with throughput and time left, on a terminal only."""
@@ -65,8 +72,8 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=total, rate="")
             task = next(t for t in bars.tasks if t.id == tasks[what])
-            rate = f"{done / task.elapsed:,.0f}/s" if task.elapsed and done else ""
-            bars.update(tasks[what], completed=done, rate=rate)
+            bars.update(tasks[what], completed=done)
+            bars.update(tasks[what], rate=rate_text(task.speed))
 
         yield progress
 

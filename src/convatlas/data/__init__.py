@@ -4,7 +4,7 @@ from convatlas.data.check import CheckResult, check
 from convatlas.data.classes import ClassMap
 from convatlas.data.decode import DECODER, MAX_PIXELS, Box, decode, decode_part
 from convatlas.data.diagnose import diagnose
-from convatlas.data.examine import Examined, examine
+from convatlas.data.examine import Examined, examine, hashed
 from convatlas.data.facts import DecodeError, Facts
 from convatlas.data.framing import Framing, choose, histogram, kept, seen
 from convatlas.data.near import NearPair, near_copies, near_problems
@@ -40,6 +40,7 @@ __all__ = [
     "diagnose",
     "examine",
     "folds",
+    "hashed",
     "histogram",
     "kept",
     "left_out",

@@ -25,12 +25,13 @@ def prepared(
     square: Preprocessing,
     how: Literal["auto", "memory", "cached"],
     *,
+    least: int = 2,
     progress: Progress,
     say: Callable[[str], None],
 ) -> Images:
     """The images of `records`, with `labels` (n,) int64. What cannot be read is named to `say` and left out.
 
-    Raises `ConvAtlasError` where fewer than two can be read.
+    Raises `ConvAtlasError` where fewer than `least` can be read.
     """
     if how == "auto":
         how = "cached" if len(records) * square.channels * square.size**2 > LARGE else "memory"
@@ -48,10 +49,10 @@ def prepared(
             pixels[len(read)] = item.pixels.transpose(2, 0, 1)
             read.append(place)
         progress("decode", place + 1, len(records))
-    if len(read) < 2:
+    if len(read) < least:
         raise ConvAtlasError(
-            f"{dataset.root}: {len(read)} of {len(records)} images could be read.",
-            remedy="`convatlas check` names each file and the reason.",
+            f"{dataset.root}: {len(read)} of {len(records)} images could be read, and {least} are needed.",
+            remedy="`convatlas check` names each file that cannot be read, and the reason.",
         )
     names = [dataset.locate(records[place]) for place in read]
     return InMemory(torch.from_numpy(pixels[: len(read)]), labels[read], names)

@@ -96,7 +96,8 @@ def protocol_in_words(
         how = "the stage and the strength are chosen anew on the others"
         if None in outer.chosen.values():
             how = "single images of classes leave nothing to choose by: the nearest of their means on the last stage counts"
-        return f"{len(outer.chosen)} outer folds of {count} images, stratified, copies and groups on one side{several}; in each {how}{tables}"
+        folds = f"{len(outer.chosen)} outer folds of {count} images, stratified, copies and groups on one side{several}"
+        return f"{folds}; in each {how}{tables}"
     split = judged[0].split
     return (
         f"{split} split of {count} images, read once after every choice; stage and strength chosen on the training images by "

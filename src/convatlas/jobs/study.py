@@ -172,7 +172,7 @@ def _written(
 ) -> StudyResult:
     """The finding as study.json, page and chart."""
     plan = plan_of(name)
-    changed = f"Every training has {', '.join(settings)}, unlike its recipe." if settings else ""
+    changed = f"Every training has {', '.join(settings)}, whatever its recipe and what follows say." if settings else ""
     found = {
         **finding.to_json(),
         "schema": "convatlas.study/1",

@@ -126,7 +126,7 @@ def train_recipe(
     }
     if found.prepare:  # after the digest, which may not depend on the last bits of what this computes from the images
         found.prepare(model, _standardised(training, config))
-    folder = Path(out).expanduser()
+    folder, batch = Path(out).expanduser(), min(config.batch_size, len(training))  # progress is told in images
     with open_run(folder, described, say, together) as run, run.listening():
         history = train(
             *(model, training, config),
@@ -135,7 +135,7 @@ def train_recipe(
             together=together,
             run=run,
             save_every=save_every,
-            progress=lambda done, steps: progress("train", done, steps),
+            progress=lambda done, steps: progress("train", done * batch, steps * batch),
             log=_drawing(run.folder) if together.rank == 0 else lambda epoch: None,
             say=say,
         )
@@ -190,12 +190,36 @@ def _begun(
     found = recipe(name, network)
     found = replace(found, config=overridden(found.config, settings))
     dataset = scan(data)
+    if not {"train", "all"} & set(dataset.splits):
+        there = " and ".join(dataset.splits)
+        raise ConvAtlasError(
+            f"{dataset.root}: has a {there} part only.", remedy="Add a folder `train`, or give class folders."
+        )
     classes = ClassMap(dataset.classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(found.config.seed)
         model = found.build(num_classes=len(classes.names), in_channels=len(found.config.mean))
     ensure_auxiliary(model, found.config)
+    _ensure_shown(model, found.network, found.config)
     return found, dataset, classes, model
+
+
+def _ensure_shown(model: ConvNet, network: str, config: TrainConfig) -> None:
+    """Raises `ConvAtlasError` for images too small for the network, before there is a run."""
+    import torch
+
+    from convatlas.train.losses import logits
+
+    model.eval()
+    with torch.no_grad():
+        for size in {config.image_size, config.shown_size}:
+            try:
+                logits(model, torch.zeros(1, len(config.mean), size, size), config.auxiliary)
+            except (RuntimeError, ValueError) as error:
+                raise ConvAtlasError(
+                    f"{network} cannot be shown images of {size} pixels ({error}).", remedy="Set image_size larger."
+                ) from error
+    model.train()
 
 
 def _read(
@@ -221,9 +245,9 @@ def _read(
         photos = training and square.size >= PHOTOS and config.augment.scale != (1.0, 1.0)
         how = "streamed" if photos else "auto"
     if how == "streamed" and training:
-        return Streamed(dataset, records, truth, square, augment=config.augment)
+        return Streamed(dataset, records, truth, square, augment=config.augment, progress=progress)
     kept = "cached" if how == "streamed" else how
-    return prepared(dataset, records, truth, square, kept, progress=progress, say=say)
+    return prepared(dataset, records, truth, square, kept, least=2 if training else 1, progress=progress, say=say)
 
 
 def _square(config: TrainConfig, *, training: bool = False) -> Preprocessing:

@@ -44,7 +44,7 @@ PLANS: dict[str, Plan] = {
     "identity": Plan(
         question="Could the deeper plain network have been as good as the shallower one?",
         module="identity",
-        usual=Length(epochs=16, images=10_000, seeds=1),
+        usual=Length(epochs=8, images=5_000, seeds=1),  # as degradation's, so that they share runs
         full=Length(epochs=164, images=50_000, seeds=1),
     ),
     "very-deep": Plan(

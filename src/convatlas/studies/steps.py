@@ -1,7 +1,7 @@
 """Training step by step, with what the gradient is at some layers in each, for studies of how training begins.
 
-It is the same step as the training loop's, in a run folder like any other: one line of metrics.jsonl a step, a checkpoint every now and
-then, and a run that was stopped goes on from there.
+It is the training loop's step reduced to what these studies need, in a run folder like any other: one line of metrics.jsonl a step, a
+checkpoint every now and then, and a run that was stopped goes on from there. Settings that it does not know are refused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ctypes
 import itertools
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from convatlas.errors import Stopped
+from convatlas.errors import ConvAtlasError, Stopped
 from convatlas.studies.laboratory import Laboratory, Training, initial
 from convatlas.train.augment import changed
 from convatlas.train.learner import Learner
 from convatlas.train.order import Order
 from convatlas.train.run import open_run
+
+_KNOWN = ("batch_size", "image_size")
+_UNKNOWN = (
+    "optim.clip_norm",
+    "optim.filter_rms",
+    "augment.flip_mode",
+    "augment.pca",
+    "augment.mixup",
+    "augment.cutmix",
+)
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]  # of a network's answers to images (n, c, h, w) with labels (n,)
 
@@ -49,6 +59,7 @@ def watched(
     alone, what torch's allocator had handed out at the most; None where that cannot be read. Empty if nothing was begun and the laboratory
     is `partial`. Raises as `Laboratory.trained` does.
     """
+    _ensure_known(laboratory.settings)
     training = laboratory.changed(training)
     folder = laboratory.runs / training.folder
     if laboratory.partial:
@@ -96,6 +107,17 @@ def watched(
             if run.stop and learner.step < end:
                 raise Stopped(f"stopped after step {learner.step} of {end}")
     return _lines(folder / "metrics.jsonl")
+
+
+def _ensure_known(settings: Sequence[str]) -> None:
+    """Raises `ConvAtlasError` for a setting that would change nothing in these steps."""
+    for path in (setting.partition("=")[0].strip() for setting in settings):
+        part = path.partition(".")[0]
+        if path in _UNKNOWN or (part not in ("optim", "augment") and path not in _KNOWN):
+            raise ConvAtlasError(
+                f"this study looks at single steps, in which {path} changes nothing.",
+                remedy=f"Leave it out; it knows {', '.join(_KNOWN)}, and what optim and augment have.",
+            )
 
 
 def gradients(

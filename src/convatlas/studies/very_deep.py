@@ -21,6 +21,7 @@ from convatlas.studies.finding import Cell, Chart, Column, Estimate, Finding, by
 from convatlas.studies.laboratory import Laboratory, Training, skeleton
 from convatlas.studies.layers import tape_of
 from convatlas.studies.steps import watched
+from convatlas.train.config import TrainConfig
 from convatlas.train.recipes import recipe
 from convatlas.zoo.resnet import ResNet
 
@@ -34,13 +35,13 @@ LEAST = 100  # steps that the study is about
 
 def find(laboratory: Laboratory, networks: dict[str, str] = NETWORKS) -> Finding:
     """Trains each from the first seed, in small batches, and compares."""
-    trainings = {told: training_of(laboratory, name) for told, name in networks.items()}
+    trainings = {told: laboratory.changed(training_of(laboratory, name)) for told, name in networks.items()}
     steps = {told: watched(laboratory, training, {"first": FIRST}) for told, training in trainings.items()}
     begun = {told: rows for told, rows in steps.items() if rows}
     if not begun:
         raise ConvAtlasError(f"{laboratory.runs}: nothing was begun.", remedy="Leave out --partial to train.")
     foretold = {told: memory_of(trainings[told]) for told in begun}
-    return judged(begun, foretold, laboratory)
+    return judged(begun, foretold, laboratory, next(iter(trainings.values())).config)
 
 
 def training_of(laboratory: Laboratory, name: str) -> Training:
@@ -67,7 +68,10 @@ def memory_of(training: Training) -> TrainingMemory:
 
 
 def judged(
-    steps: dict[str, list[dict[str, Any]]], foretold: dict[str, TrainingMemory], laboratory: Laboratory
+    steps: dict[str, list[dict[str, Any]]],
+    foretold: dict[str, TrainingMemory],
+    laboratory: Laboratory,
+    config: TrainConfig,
 ) -> Finding:
     """What the steps show."""
     falls = {told: fall(rows) for told, rows in steps.items()}
@@ -94,8 +98,9 @@ def judged(
     return Finding(
         title="A residual network of 1,202 layers",
         protocol=(
-            f"Batches of {BATCH} of {len(laboratory.training):,} training images, SGD with momentum at a rate of {LR}, shifts and flips "
-            f"as in He et al. 2015, section 4.2, one seed. Loss: the mean of the first and of the last {WINDOW} steps. Memory foretold: "
+            f"Batches of {config.batch_size} of {len(laboratory.training):,} training images, SGD with momentum at a rate of "
+            f"{config.optim.lr}, shifts and flips as in He et al. 2015, section 4.2, one seed. Loss: the mean of the "
+            f"first and of the last {WINDOW} steps. Memory foretold: "
             "weights, gradients, momentum and the activations that autograd saves, from the analyser, which runs nothing; allocated: the "
             "most that torch's allocator had handed out in a step; resident: how much more the process held at the most, with what the "
             "system's allocator keeps of what was freed. Gradient: the median norm, over the steps, at the first layer's weights."

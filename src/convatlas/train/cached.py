@@ -16,15 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convatlas.data import DECODER, Dataset, DecodeError, Facts, Preprocessing, Record, examine
+from convatlas.data import DECODER, Dataset, DecodeError, Preprocessing, Record, examine, hashed
 from convatlas.errors import ConvAtlasError
 from convatlas.mapped import Rows, mapped
 from convatlas.train.images import Wanted, digest
 from convatlas.train.streamed import Located
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
-
-_READ_ONLY = Facts(format="", width=0, height=0, mode="")  # said of every file, so that it is hashed and not decoded
 
 
 class Cached:
@@ -50,7 +48,7 @@ class Cached:
             raise ValueError(f"{len(records)} records with {len(labels)} labels")
         failures: dict[int, DecodeError] = {}
         sha256s: list[str] = []
-        for item in examine(dataset, records, known=lambda sha256: _READ_ONLY):
+        for item in hashed(dataset, records):
             if item.failure:
                 failures[len(sha256s)] = item.failure
             sha256s.append(item.sha256)

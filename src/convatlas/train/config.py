@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 Schedule = Literal["cosine", "step", "plateau", "exponential", "onecycle", "triangle", "polynomial", "halving"]
+
+
+def _ensure_finite(config: Any, prefix: str) -> None:
+    for field_ in fields(config):
+        value = getattr(config, field_.name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            raise ValueError(f"{prefix}{field_.name} is a finite number, not {value}")
+
+
+def _ensure_within(config: Any, prefix: str, *names: str, most: float = math.inf) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value <= most:
+            up_to = "" if most == math.inf else f" and at most {most:g}"
+            raise ValueError(f"{prefix}{name} is at least 0{up_to}, not {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +62,9 @@ class Optim:
     rise: float = 0.25  # one cycle and triangle: share of the run in which it rises, from a 25th or a fifth of `lr`
 
     def __post_init__(self) -> None:
+        _ensure_finite(self, "optim.")
+        _ensure_within(self, "optim.", "lr", "momentum", "weight_decay", "warmup_epochs", "final_lr")
+        _ensure_within(self, "optim.", "momentum", "squares", most=1)
         if any(not 0 < share < 1 for share in self.drops):
             raise ValueError(f"optim.drops are shares of the run, between 0 and 1, not {self.drops}")
         if self.divisor <= 1 or not 0 < self.factor <= 1 or not 0 < self.rise < 1:
@@ -84,6 +104,12 @@ class Augment:
     cutout: int = 0  # side in pixels of a square anywhere, also half outside, that becomes the mean colour
 
     def __post_init__(self) -> None:
+        _ensure_finite(self, "augment.")
+        _ensure_within(self, "augment.", "flip", "grey", "mixup", "cutmix", "erase", most=1)
+        _ensure_within(self, "augment.", "rotate", "colour", "pca")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
+            found = f"{self.scale} and {self.ratio}"
+            raise ValueError(f"augment.scale is two shares above 0 and up to 1, augment.ratio two above 0, not {found}")
         if self.pad < 0 or self.cutout < 0:
             raise ValueError(f"augment.pad is {self.pad} and augment.cutout {self.cutout}; give pixels, from 0")
         if self.flip_mode == "alternate" and self.flip not in (0.0, 0.5):
@@ -123,6 +149,15 @@ class TrainConfig:
     seed: int = 0  # order of the images, augmentation, dropout
 
     def __post_init__(self) -> None:
+        _ensure_finite(self, "")
+        _ensure_within(self, "", "auxiliary")
+        _ensure_within(self, "", "label_smoothing", "ema", most=1)
+        if self.augment.padding == "reflect" and self.augment.pad >= self.image_size:
+            raise ValueError(
+                f"augment.pad is {self.augment.pad}; an image of {self.image_size} cannot be mirrored so far"
+            )
+        if min(self.std, default=1) <= 0:
+            raise ValueError(f"std is above 0, not {self.std}")
         if self.epochs < 1 or self.image_size < 1:
             raise ValueError(f"epochs and image_size must be at least 1, not {self.epochs} and {self.image_size}")
         if self.batch_size < 1 or self.eval_size < 0:

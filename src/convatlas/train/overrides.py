@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -13,10 +13,12 @@ from convatlas.train.config import TrainConfig
 
 
 def overridden(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
-    """`config` with each `field=value` or `part.field=value` applied, in order; sequences are written `0.2,1.0`.
+    """`config` with each `field=value` or `part.field=value` applied, all at once; sequences are written `0.2,1.0`.
 
-    Raises `ConvAtlasError` for a field that is not there, naming the nearest, and a value that the field cannot have.
+    Raises `ConvAtlasError` for a field that is not there, naming the nearest, and a value that the field cannot have, alone or beside the
+    others.
     """
+    given: dict[str, str] = {}
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals:
@@ -27,8 +29,8 @@ def overridden(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
             near = difflib.get_close_matches(path, every, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(every)}."
             raise ConvAtlasError(f"there is no setting {path!r};", remedy=hint)
-        config = _replaced(config, path, path.split("."), text)
-    return config
+        given[path] = text
+    return _replaced(config, given)
 
 
 def settable(config: Any, prefix: str = "") -> Iterator[str]:
@@ -41,15 +43,23 @@ def settable(config: Any, prefix: str = "") -> Iterator[str]:
             yield prefix + item.name
 
 
-def _replaced(config: Any, path: str, parts: list[str], text: str) -> Any:
-    name, *rest = parts
-    value = getattr(config, name)
-    kind = get_type_hints(type(config))[name]
+def _replaced(config: Any, given: Mapping[str, str], prefix: str = "") -> Any:
+    new: dict[str, Any] = {}
+    for name, kind in get_type_hints(type(config)).items():
+        path, value = prefix + name, getattr(config, name, None)
+        if is_dataclass(value) and any(each.startswith(f"{path}.") for each in given):
+            new[name] = _replaced(value, given, f"{path}.")
+        elif path in given:
+            try:
+                new[name] = _parsed(kind, given[path])
+            except ValueError as error:
+                told = f"{path} cannot be {given[path]!r} ({error});"
+                raise ConvAtlasError(told, remedy=f"it is {_said(kind)}.") from error
     try:
-        new = _replaced(value, path, rest, text) if rest else _parsed(kind, text)
-        return replace(config, **{name: new})
+        return replace(config, **new)
     except ValueError as error:
-        raise ConvAtlasError(f"{path} cannot be {text!r} ({error});", remedy=f"it is {_said(kind)}.") from error
+        told = ", ".join(f"{prefix}{name}={given[prefix + name]}" for name in new if prefix + name in given)
+        raise ConvAtlasError(f"{told}: {error}.") from error
 
 
 def _parsed(kind: Any, text: str) -> Any:

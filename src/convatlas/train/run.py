@@ -203,7 +203,7 @@ def _prepared(
         raise ConvAtlasError(f"{folder} holds something that is no run.", remedy="Give a new folder with --out.")
     folder.mkdir(parents=True, exist_ok=True)
     open_.enter_context(_alone(folder))
-    if file.is_file():
+    if file.is_file() and not (_description(file) and _made_no_step(folder)):
         _ensure_same(file, described, say)
     else:
         write_whole(file, json.dumps(described, indent=1).encode() + b"\n")
@@ -212,12 +212,28 @@ def _prepared(
     return open_.enter_context(path.open("r+b"))
 
 
-def _ensure_same(file: Path, described: Mapping[str, Any], say: Callable[[str], None]) -> None:
+def _description(file: Path) -> dict[str, Any] | None:
+    """What a run.json says; None where it is none."""
     try:
         there = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
-        there = None
-    if not isinstance(there, dict) or there.get("schema") != SCHEMA:
+        return None
+    return there if isinstance(there, dict) and there.get("schema") == SCHEMA else None
+
+
+def _made_no_step(folder: Path) -> bool:
+    """Whether nothing would be lost if the run there were another: it failed before its first step."""
+    names = {path.name for path in folder.iterdir()} - {".lock", "run.json", "report.html"}
+    empty = (
+        not any((folder / name).iterdir()) if name == "checkpoints" else not (folder / name).stat().st_size
+        for name in names
+    )
+    return names <= {"metrics.jsonl", "checkpoints"} and all(empty)
+
+
+def _ensure_same(file: Path, described: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    there = _description(file)
+    if there is None:
         raise ConvAtlasError(f"{file} is no description of a run.", remedy="Give another folder with --out.")
     if differing := deciding(there, described):
         raise ConvAtlasError(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from convatlas.data import DECODER, Box, Dataset, DecodeError, Preprocessing, Record, decode, decode_part
+from convatlas.data import DECODER, Box, Dataset, DecodeError, Preprocessing, Record, decode, decode_part, hashed
 from convatlas.data.examine import default_workers
 from convatlas.errors import ConvAtlasError
 from convatlas.train.config import Augment
@@ -61,8 +61,10 @@ class Streamed:
         augment: Augment | None = None,
         workers: int | None = None,
         ahead: int = 4,
+        progress: Callable[[str, int, int], None] = lambda what, done, total: None,
     ) -> None:
-        """`workers` threads, one a processor if None (8 at most), work up to `ahead` batches ahead of the consumer.
+        """`workers` threads, one a processor if None (8 at most), work up to `ahead` batches ahead of the consumer. `progress` is that of
+        reading all files for their checksum.
 
         Raises `ValueError` where records and labels do not fit together.
         """
@@ -80,6 +82,7 @@ class Streamed:
         self._augment = augment or Augment()
         self._workers = workers or default_workers()
         self._ahead = ahead
+        self._progress = progress
 
     def __len__(self) -> int:
         return len(self._records)
@@ -99,10 +102,13 @@ class Streamed:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def sha256(self) -> str:
-        """Of the names and labels and of how images are prepared. What is in the files is not read for it."""
+        """Of what is in the files, for which each is read once, of their order and labels, and of how images are prepared."""
         how = json.dumps([self._preprocessing.to_json(), self.crops and [self._augment.scale, self._augment.ratio]])
-        paths = (text for record in self._records for text in (record.path, "\0"))
-        return digest(self.labels, DECODER, how, *paths)
+        contents: list[str] = []
+        for item in hashed(self._dataset, self._records):
+            contents.append(item.sha256 or item.record.path)  # what cannot be read ends the run when it is its turn
+            self._progress("read", len(contents), len(self._records))
+        return digest(self.labels, DECODER, how, *contents)
 
     def _begin(
         self, pool: ThreadPoolExecutor, indices: list[int], seed: int

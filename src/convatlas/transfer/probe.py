@@ -265,7 +265,8 @@ def outer_folds_predictions(
     """The nested estimate: for each outer fold, `select` on all other images, then predict it.
 
     The final classifier learns from more images than any of these, so the estimate is, if anything, pessimistic. Where a fold leaves single
-    images of classes, none of which can be held out to choose by, an image is said to be of the class whose mean on the last stage is nearest.
+    images of classes, none of which can be held out to choose by, an image is taken to be of the class whose mean on the last stage is
+    nearest.
 
     Args:
         outer: (n,) fold ids, stratified, with groups and duplicates kept together; −1 is always fitted, never predicted.
