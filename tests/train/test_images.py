@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -26,7 +29,7 @@ from convatlas.train import streamed
 from convatlas.train.cached import Cached
 from convatlas.train.config import Augment
 from convatlas.train.images import Images, InMemory
-from convatlas.train.streamed import Streamed, random_box
+from convatlas.train.streamed import Streamed, random_box, scaled_box
 
 SQUARE = Preprocessing(size=16, resize=16, interpolation="bilinear")
 GREY = Preprocessing(size=16, resize=16, interpolation="bilinear", channels=1, mean=(0.5,), std=(0.5,))
@@ -448,3 +451,28 @@ class TestCached:
             (tmp_path / name / "1.jpg").symlink_to(tmp_path / "nowhere")
         with pytest.raises(ConvAtlasError, match="none of 2 images"):
             cached(tmp_path)
+
+
+@given(st.integers(1, 900), st.integers(1, 900), st.integers(1, 300), st.integers(0, 200), st.integers(0, 2**32))
+def test_a_crop_of_the_scaled_image_lies_in_it(width: int, height: int, size: int, range_: int, seed: int) -> None:
+    augment, draws = Augment(sides=(256, 256 + range_)), np.random.default_rng(seed).random((10, 4))
+    left, top, right, bottom = scaled_box(width, height, draws, augment, size)
+    assert 0 <= left < right <= width and 0 <= top < bottom <= height and right - left == bottom - top
+    shorter = min(width, height)
+    shares = [min(size / side, 1) * shorter for side in (256 + range_, 256)]
+    assert shares[0] - 1 <= right - left <= max(shares[1] + 1, 1)
+
+
+def test_crops_of_scaled_photos_come_from_the_whole_file(photos: Path) -> None:
+    """Against Pillow's own crop of the whole image, which is that of the scaled image, resized."""
+    crops, larger = Augment(sides=(24, 40)), replace(SQUARE, size=20, resize=20)
+    source, dataset = stream(photos, crops, larger), scan(photos)
+    assert source.crops and source.sha256() != stream(photos, Augment(sides=(24, 41)), larger).sha256()
+    draws = np.random.Generator(np.random.PCG64(3)).random((COUNT, streamed.TRIES, 4))
+    (found,) = source.batches([(torch.arange(COUNT), 3)])
+    for place, record in enumerate(dataset.records):
+        image = ImageOps.exif_transpose(Image.open(dataset.locate(record))).convert("RGB")
+        box = scaled_box(*image.size, draws[place], crops, 20)
+        crop = image.crop(box).resize((20, 20), Image.Resampling.BILINEAR)
+        differences = np.abs(found[place].permute(1, 2, 0).numpy().astype(int) - np.asarray(crop))
+        assert differences.mean() < 2.5, record.path

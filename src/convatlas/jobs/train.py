@@ -242,7 +242,7 @@ def _read(
     classes.align(sorted({record.label for record in records}), partial=True)
     truth = torch.from_numpy(classes.indices([record.label for record in records]).astype(np.int64))
     if how == "auto":
-        photos = training and square.size >= PHOTOS and config.augment.scale != (1.0, 1.0)
+        photos = training and square.size >= PHOTOS and config.augment.crops
         how = "streamed" if photos else "auto"
     if how == "streamed" and training:
         return Streamed(dataset, records, truth, square, augment=config.augment, progress=progress)

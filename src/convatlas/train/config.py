@@ -123,6 +123,11 @@ class Augment:
         if self.sides[0] > self.sides[1] or self.sides[0] < 0:
             raise ValueError(f"augment.sides is {self.sides}; give the least side and the largest, in pixels")
 
+    @property
+    def crops(self) -> bool:
+        """Whether part of an image is shown instead of the whole."""
+        return self.scale != (1.0, 1.0) or bool(self.sides[1])
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:

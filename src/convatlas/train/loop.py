@@ -264,7 +264,7 @@ class _Training:
 def as_read(config: TrainConfig, images: Images) -> TrainConfig:
     """`config` for images that are cropped where they are read, if these are: what is left to be changed of them."""
     if images.crops:
-        return replace(config, augment=replace(config.augment, scale=(1.0, 1.0)))
+        return replace(config, augment=replace(config.augment, scale=(1.0, 1.0), sides=(0, 0)))
     return config
 
 

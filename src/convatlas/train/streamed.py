@@ -41,7 +41,7 @@ _VECTORISED = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 class Streamed:
     """The images of `records`, from wherever their data set lies, prepared anew for every batch.
 
-    With `augment`, unless its `scale` is (1, 1), each is randomly cropped and resized bilinearly to `preprocessing.size`; else
+    With `augment` that crops, by `scale` or `sides`, each is randomly cropped and resized bilinearly to `preprocessing.size`; else
     `preprocessing` does what it does everywhere. JPEGs of which much more is there than the crop needs are decoded at 1/2, 1/4 or
     1/8 of their size (for two of 3 and 5 megapixels at 224, 0.2 to 0.3 of 255 levels in the mean from decoding them whole, in 0.55 and 0.8
     of the time). Where torch resizes, values equal Pillow's but for one level in 2 % of them.
@@ -74,7 +74,7 @@ class Streamed:
             raise ValueError(f"{workers} workers, {ahead} batches ahead; both must be at least 1")
         self.labels = labels
         self.names = Located(dataset, records)
-        self.crops = augment is not None and augment.scale != (1.0, 1.0)
+        self.crops = augment is not None and augment.crops
         self._dataset = dataset
         self._records = records
         self._preprocessing = preprocessing
@@ -103,7 +103,8 @@ class Streamed:
 
     def sha256(self) -> str:
         """Of what is in the files, for which each is read once, of their order and labels, and of how images are prepared."""
-        how = json.dumps([self._preprocessing.to_json(), self.crops and [self._augment.scale, self._augment.ratio]])
+        a = self._augment
+        how = json.dumps([self._preprocessing.to_json(), self.crops and [a.scale, a.ratio, a.sides]])
         contents: list[str] = []
         for item in hashed(self._dataset, self._records):
             contents.append(item.sha256 or item.record.path)  # what cannot be read ends the run when it is its turn
@@ -130,6 +131,8 @@ class Streamed:
         record = self._records[index]
 
         def part(width: int, height: int) -> Box:
+            if self._augment.sides[1]:
+                return scaled_box(width, height, draws, self._augment, size)
             return random_box(width, height, draws, self._augment)
 
         size, background = self._preprocessing.size, self._preprocessing.background
@@ -183,6 +186,20 @@ def random_box(width: int, height: int, draws: NDArray[np.float64], augment: Aug
     tall = min(height, max(1, round(width / augment.ratio[0])))
     x, y = (width - wide) // 2, (height - tall) // 2
     return x, y, x + wide, y + tall
+
+
+def scaled_box(width: int, height: int, draws: NDArray[np.float64], augment: Augment, size: int) -> Box:
+    """A square crop of `size` pixels of the image scaled so that its shorter side is drawn from `augment.sides`, as the VGGs and ResNets
+    were trained (Simonyan, Zisserman. 2014. https://arxiv.org/abs/1409.1556, section 3.1); at most the shorter side.
+
+    Uses the first row of `draws` (tries, 4).
+    """
+    scale, _, top, left = draws[0].tolist()
+    least, most = augment.sides
+    shorter = min(width, height)
+    edge = min(max(round(shorter * size / (least + (most - least) * scale)), 1), shorter)
+    x, y = int(left * (width - edge + 1)), int(top * (height - edge + 1))
+    return x, y, x + edge, y + edge
 
 
 def _resized(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@ its replicas in Caffe.
 
 The paper states momentum, a rate that loses 4 % every 8 epochs, averaged weights and crops of 8 to 100 % of the image; what it does
 not state (rate, batch, decay, length) is taken from the replica by BVLC. The auxiliary classifiers' losses count 0.3. Departs from
-all: images are kept as squares of 224 pixels, and the held-out ones are shown once and whole.
+all: of the held-out images the central square is shown, once.
 """
 
 from __future__ import annotations

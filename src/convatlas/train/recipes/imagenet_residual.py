@@ -4,8 +4,7 @@ https://arxiv.org/abs/1608.06993) and torchvision followed, and SENet (Hu et al.
 Strikes Back (Wightman, Touvron, Jégou. 2021. https://arxiv.org/abs/2110.00476).
 
 The rates are for the batch that is said; with another one (`--set batch_size=64`, or fewer images than that) they go in proportion
-to it. What all depart in: images are kept as squares of the network's size, so that crops are parts of those, magnified; the
-held-out images are shown once and whole, not as a centre crop of 224 out of 256.
+to it. What all depart in: of the held-out images the whole central square is shown, not 224 pixels out of 256.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ machines.
 
 One process here, not sixteen at their own pace. TensorFlow's RMSprop has its eps inside the root; the papers do not say how large,
 and TF-Slim's scripts, with which the authors trained, have 1. "Inception-style" images are crops of 8 to 100 %, flips, and colours
-changed by up to 40 %. Images are kept as squares of the network's size, so that crops are parts of those, magnified.
+changed by up to 40 %.
 """
 
 from __future__ import annotations

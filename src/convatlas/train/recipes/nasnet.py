@@ -76,8 +76,8 @@ def nasnet_mobile_2017(network: str = "nasnet_a_mobile") -> Recipe:
     """`convatlas train nasnet_mobile_2017 photos --set batch_size=64 --out run`.
 
     Fifty replicas of 32 images in step, so batches of 1600 at a rate of 50 × 0.04 (with another batch in proportion), times 0.97
-    every 2.4 epochs; dropout of 0.5 before the classifier, no drop-path. Departs: images are kept as squares of 224 pixels, so that
-    crops are parts of those, magnified; weights start with fan-in; 0.9999 is TF-Slim's usual average, as theirs is not stated.
+    every 2.4 epochs; dropout of 0.5 before the classifier, no drop-path. Departs: weights start
+    with fan-in; 0.9999 is TF-Slim's usual average, as theirs is not stated.
 
     The paper reports 74.0 % top-1 and 91.6 % top-5 accuracy (validation, one crop). Not reproduced here.
     """
