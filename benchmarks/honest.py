@@ -152,9 +152,9 @@ def coverage_rows(name: str, pool: Known, targets: list[tuple[str, str, str]]) -
         own = np.array([values for what, *values in dealt if what == kind], dtype=float)
         covered, width = own.mean(axis=0)
         rows.append((f"{name}, outer folds, {kind}", f"{FOLD_DRAWS}", f"{covered:.1%}", f"{width:.3f}"))
-    targets.append(
-        target(f"{name}: intervals of five deals cover 93 to 97 %", f"{covered:.1%}", 0.93 <= covered <= 0.97)
-    )
+        targets.append(
+            target(f"{name}: intervals of {kind} cover 93 to 97 %", f"{covered:.1%}", 0.93 <= covered <= 0.97)
+        )
     return rows
 
 

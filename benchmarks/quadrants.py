@@ -20,7 +20,8 @@ from measuring import ROOT, SHARED, python, say, section, spread, table, target
 OUT = ROOT / "benchmarks/recorded/quadrants"
 SETS = ROOT / "runs/sets"
 SPLITS = 3
-REGRET, SHARE, FACTOR = 1.0, 0.25, 1.5  # points, of the exhaustive search's time, of a foretold time
+REGRET, SHARE = 1.0, 0.25  # points, of the time of the exhaustive search
+FACTOR, WITHIN = 1.5, 0.9  # of a foretold time, in this share of the cases
 
 
 def main() -> None:
@@ -35,6 +36,7 @@ def main() -> None:
     ours = regrets["adviser"]
     habits = {who: each["value"] for who, each in regrets.items() if who != "adviser"}
     typical = math.exp(statistics.fmean(map(math.log, factors)))
+    within = sum(factor <= FACTOR for factor in factors) / len(factors)
     targets = [
         target(
             f"the adviser's mean regret at most {REGRET:.0f} point",
@@ -53,10 +55,9 @@ def main() -> None:
             for who, value in habits.items()
         ),
         target(
-            f"times foretold within a factor of {FACTOR}",
-            f"typically {typical:.2f}; {100 * sum(f <= FACTOR for f in factors) / len(factors):.0f} % of {len(factors)} within, "
-            f"{spread(factors)}",
-            typical <= FACTOR,
+            f"times foretold within a factor of {FACTOR} in {100 * WITHIN:.0f} % of the cases",
+            f"{100 * within:.0f} % of {len(factors)} within; typically {typical:.2f}, {spread(factors)}",
+            within >= WITHIN,
         ),
     ]
     columns = found["columns"]

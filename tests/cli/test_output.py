@@ -70,3 +70,14 @@ def test_bars_leave_stdout_alone_and_survive_an_interrupt(
         progress("solve", 0, 1)
         raise KeyboardInterrupt
     assert capsys.readouterr().out == ""
+
+
+def test_of_many_findings_of_a_kind_some_are_shown_and_all_counted() -> None:
+    leaks = [
+        {"severity": "error", "message": f"leak {i}", "kind": "leak", "paths": [], "remedy": "Mend it."}
+        for i in range(9)
+    ]
+    other = {**leaks[0], "message": "wrong", "kind": "conflict"}
+    text = problems_text([*leaks, other], most=3)
+    assert text.count("leak [") == 0 and text.count("Mend it.") == 4 and "wrong [conflict]" in text
+    assert "… and 6 more [leak]" in text and "… and" not in problems_text(leaks)

@@ -136,6 +136,9 @@ def fit(
         print(fit_text(result))
 
 
+UNTRIED = "Whether training the network deeper pays was not tried: --budget 10m tries it, --budget 0 tells what it takes here."
+
+
 def fit_text(result: dict[str, Any]) -> str:
     """The result of a fit in a screenful: the answer, the ladder, where things are."""
     rows = [
@@ -163,10 +166,10 @@ def fit_text(result: dict[str, Any]) -> str:
             classes_text(result["classes"]),
             "",
             *([networks_text(result["networks"]), ""] if result["networks"] else []),
-            *([advice_text(result["advice"]), ""] if result["advice"] else []),
+            *([advice_text(result["advice"]), ""] if result["advice"] else [UNTRIED, ""] if result["stage"] else []),
             *([textwrap.fill(result["control"]["words"], 110), ""] if result["control"] else []),
             *(evidence_text(result["evidence"]), ""),
-            *([problems_text(errors), ""] if errors else []),
+            *([problems_text(errors, most=3), ""] if errors else []),
             *([labels_text(result["label_suspects"]), ""] if result["label_suspects"]["train"] else []),
             "seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()),
             f"model:   {result['bundle']}",

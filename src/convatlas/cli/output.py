@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,14 +138,20 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def problems_text(problems: Sequence[dict[str, Any]]) -> str:
-    """The findings of a check, worst first, each with its files and its remedy."""
+def problems_text(problems: Sequence[dict[str, Any]], most: int | None = None) -> str:
+    """The findings of a check, worst first, each with its files and its remedy; of each kind `most` at the most."""
     lines: list[str] = []
+    shown, left_out = Counter[str](), Counter[str]()
     for problem in problems:
+        shown[problem["kind"]] += 1
+        if most is not None and shown[problem["kind"]] > most:
+            left_out[problem["kind"]] += 1
+            continue
         lines.append(f"{problem['severity']}: {problem['message']} [{problem['kind']}]")
         lines += [f"    {path}" for path in problem["paths"][:10]]
         if len(problem["paths"]) > 10:
             lines.append(f"    … and {len(problem['paths']) - 10:,} more (--json lists all)")
         if problem["remedy"]:
             lines.append(f"  → {problem['remedy']}")
+    lines += [f"… and {count:,} more [{kind}] (the report and --json list all)" for kind, count in left_out.items()]
     return "\n".join(lines)

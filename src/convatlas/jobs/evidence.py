@@ -28,6 +28,7 @@ from convatlas.transfer.logme import logme
 from convatlas.transfer.probe import Selection
 
 _LEAST_STAGES = 3  # for a rank correlation
+_UNEVEN = 2  # times as many images in the largest class as in the smallest
 _LEAST_IMAGES = 10  # independent ones, for a stage to be called better than the last
 
 
@@ -85,27 +86,32 @@ def _forecast(
         class_weights=wanted.class_weights,
         seed=wanted.seed,
     )
-    ahead = forecast(curve)
+    ahead, counts = forecast(curve), np.bincount(labels)
+    even = bool(counts.max() < _UNEVEN * counts[counts > 0].min())
     return {
         "rung": selection.name,
         "more": ahead.more,
+        "even": even,
         "told": not ahead.doubt,
         "gain": ahead.gain,
         "interval": list(ahead.interval),
         "interval95": list(ahead.interval95),
-        "words": forecast_in_words(ahead),
+        "words": forecast_in_words(ahead, None if even else curve.classes),
         "points": [{**asdict(point), "per_class": point.images / curve.classes} for point in curve.points],
         "band": [dict(zip(("per_class", "accuracy", "low", "high"), row, strict=True)) for row in ahead.band],
     }
 
 
-def forecast_in_words(ahead: Forecast) -> str:
-    """A sentence."""
+def forecast_in_words(ahead: Forecast, uneven: int | None = None) -> str:
+    """A sentence. Of so many classes that are `uneven` it looks ahead to more images of the same mix, not to as many of each."""
+    more = f"{ahead.more} more images of each class"
+    if uneven:
+        more = f"{ahead.more * uneven:,} more images, of each class in proportion to those that there are,"
     if ahead.doubt:
-        return f"What {ahead.more} more images of each class would be worth cannot be told: {ahead.doubt}."
+        return f"What {more} would be worth cannot be told: {ahead.doubt}."
     low, high = ahead.interval
     return (
-        f"{ahead.more} more images of each class would be worth about {100 * ahead.gain:.1f} ± {50 * (high - low):.1f} percentage points "
+        f"{more} would be worth about {100 * ahead.gain:.1f} ± {50 * (high - low):.1f} percentage points "
         f"of accuracy (80 % interval {_points(ahead.interval)}; 95 % {_points(ahead.interval95)})."
     )
 

@@ -15,7 +15,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from convatlas.data import folds
+from convatlas.data import stratified
 from convatlas.transfer.probe import ClassWeights, image_weights
 from convatlas.transfer.ridge import Array, Index, Ridge
 
@@ -93,7 +93,7 @@ def learning_curve(
     truth, units_used = labels[used], units[used]
     targets = np.eye(num_classes)[truth]
     axes = Ridge(features, targets, np.ones(len(used)), used).principal()
-    fold_of = folds(truth, units_used, FOLDS, seed)
+    fold_of = stratified(truth, units_used, FOLDS, seed)
     sizes = [round(share * len(used)) for share in SHARES]
     sizes = [size for size in sizes if size >= max(LEAST, LEAST_A_CLASS * num_classes)]
     rows = np.full((len(sizes) + 1, len(used)), np.nan)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convatlas.data import folds
+from convatlas.data import stratified
 from convatlas.transfer.ridge import Array, Index, Ridge
 
 STRENGTH = 0.01
@@ -50,7 +50,7 @@ def unlike(features: np.ndarray, is_test: np.ndarray, labels: Index, together: I
     if min(side.sum(), (~side).sum()) < 10:
         return None
     _, unit, size = np.unique(together[kept], return_inverse=True, return_counts=True)
-    fold_of = folds(own, unit, k=5, seed=seed)
+    fold_of = stratified(own, unit, k=5, seed=seed)
     sets = [np.flatnonzero(fold_of == fold) for fold in range(int(fold_of.max()) + 1)]
     names = np.stack([side, *(_dealt(side, own, unit, size, generator) for _ in range(DEALS))], axis=1)
     ridge = Ridge([features[kept]], names.astype(np.float64), np.ones(len(kept)))

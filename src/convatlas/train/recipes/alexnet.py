@@ -5,8 +5,8 @@ Zisserman. 2014. https://arxiv.org/abs/1409.1556).
 They have no norms that would make them indifferent to the scale of their input, so their pixels are ±128 around the mean, as theirs were:
 `std` is 1/255. The rate of 0.01 was divided by 10 whenever the error on validation images stopped falling, three times; how long they
 waited is nowhere said, and here it is five epochs. With another batch than is said, as of fewer images than that, the rate goes in
-proportion to it. What all of them depart in: a crop may come from anywhere in the photo, not from its central square alone; the mean is of a
-channel, not of a pixel; of the held-out images the central square is shown once, not ten crops.
+proportion to it. What all of them depart in: a crop may come from anywhere in the photo, not from its central square alone; the mean is
+of a channel, not of a pixel; of the held-out images the central square is shown once, not ten crops.
 """
 
 from __future__ import annotations
