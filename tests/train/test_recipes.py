@@ -16,7 +16,7 @@ import torch
 from convatlas import catalogue, zoo
 from convatlas.errors import ConvAtlasError
 from convatlas.train import InMemory, TrainConfig, train
-from convatlas.train.optim import for_batch
+from convatlas.train.optim import for_batch, learning_rate
 from convatlas.train.recipes import RECIPES, recipe
 from convatlas.train.recipes.recipe import Recipe
 from convatlas.train.recipes.table import PAGE, described, page
@@ -117,6 +117,30 @@ def test_recipes_are_the_facts_or_say_why_not(facts: dict[str, dict[str, Any]], 
             assert theirs is None or theirs != pytest.approx(mine), f"{field} does not depart"
         else:
             assert theirs is not None and mine == pytest.approx(theirs), field
+
+
+def drops(schedule: str, epochs: int) -> list[tuple[float, float]]:
+    """When the rate falls, in epochs, and to what share of what it was, as far as the facts say so in such words."""
+    if found := re.search(r"(?:x([\d.]+)|divide by (\d+)) every ([\d.]+) epochs", schedule):
+        share, divisor, period = found.groups()
+        return [(n * float(period), float(share or 1 / float(divisor))) for n in range(1, int(epochs / float(period)))]
+    if found := re.search(r"x([\d.]+) at (?:epochs )?((?:\d+%?(?:, | and )?)+)", schedule):
+        at = [(float(number), percent) for number, percent in re.findall(r"(\d+)(%?)", found[2])]
+        return [(number / 100 * epochs if percent else number, float(found[1])) for number, percent in at]
+    if found := re.search(r"x([\d.]+) per epoch", schedule):
+        return [(n, float(found[1])) for n in range(1, epochs)]
+    return []
+
+
+def test_rates_fall_when_the_facts_say(facts: dict[str, dict[str, Any]]) -> None:
+    checked = set[str]()
+    for name in set(facts) & set(RECIPES):
+        config = recipe(name).config
+        for epoch, share in drops(facts[name]["schedule"] or "", config.epochs):
+            before, after = (learning_rate(config.optim, epoch + off, config.epochs) for off in (-0.01, 0.01))
+            assert after == pytest.approx(share * before, rel=1e-3), (name, epoch)
+            checked.add(name)
+    assert len(checked) >= 12, checked
 
 
 def test_departures_are_of_recipes_there_are() -> None:
