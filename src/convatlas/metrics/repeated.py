@@ -4,8 +4,8 @@ An accuracy from folds, dealt once or several times. Two things make it uncertai
 the number of images and never of images times deals; where images come in units (copies, one patient's), of as many independent images as
 would give as uncertain a mean. And which images each classifier learned from: since classifiers of overlapping folds are alike, the
 scatter over folds counts (1/J + share held out / share learned from) times, not 1/J. Neither covers what the other does, so the wider end
-is taken. The few folds of a single deal tell too little of their scatter: Wilson's interval is then that of fewer images, by what learning from
-other images was measured to add.
+is taken. The few folds of a single deal tell too little of their scatter: Wilson's interval is then that of fewer images, by what learning
+from other images was measured to add.
 """
 
 from __future__ import annotations
