@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from convatlas.data import left_out
 from convatlas.errors import ConvAtlasError
 from convatlas.metrics import softmax
+from convatlas.transfer.outer_folds import outer_folds_predictions
 from convatlas.transfer.probe import (
     STRENGTHS,
     ClassWeights,
@@ -20,7 +21,6 @@ from convatlas.transfer.probe import (
     held_out_sets,
     image_weights,
     ladder,
-    outer_folds_predictions,
     select,
 )
 from convatlas.transfer.ridge import Ridge
@@ -431,3 +431,13 @@ def test_a_block_that_only_rounding_varies_is_constant_and_weak_strengths_go() -
     shaky = (features + 3e4).astype(np.float32)  # varies, but 1e-7 of its size is 1e-5 of its variance
     assert min(row.strength for row in fit_probe(shaky, labels, 2).path) > min(STRENGTHS)
     assert len(fit_probe(features, labels, 2).path) == len(STRENGTHS)
+
+
+def test_single_images_of_classes_are_judged_by_the_nearest_mean_of_the_last_stage() -> None:
+    """Nothing can be held out to choose by where a fold leaves one image of each class."""
+    last = np.array([[0.0], [10.0], [1.0], [9.0]])
+    rungs = {"first": (last[::-1].copy(),), "last": (last,)}
+    found = outer_folds_predictions(rungs, [0, 1, 0, 1], 2, [0, 0, 1, 1], folds=[0, 0, 1, 1])
+    assert found.chosen == {0: None, 1: None}
+    assert found.probabilities.argmax(axis=1).tolist() == [0, 1, 0, 1]
+    assert found.probabilities.sum(axis=1) == pytest.approx(1)

@@ -18,14 +18,9 @@ from convatlas.jobs.images import Progress, resolve_device
 from convatlas.jobs.material import Material, Side
 from convatlas.metrics import repeated_interval
 from convatlas.transfer.confidence import fit_confidence
+from convatlas.transfer.outer_folds import OuterFolds, outer_folds_predictions
 from convatlas.transfer.plans import Plan
-from convatlas.transfer.probe import (
-    OuterFolds,
-    Selection,
-    outer_folds_predictions,
-    rungs_of,
-    select,
-)
+from convatlas.transfer.probe import Selection, rungs_of, select
 
 if TYPE_CHECKING:
     from convatlas.jobs.adapt import Adapted

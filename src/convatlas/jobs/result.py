@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convatlas.data import Record
-from convatlas.transfer.probe import OuterFolds, Selection
+from convatlas.transfer.outer_folds import OuterFolds
+from convatlas.transfer.probe import Selection
 
 if TYPE_CHECKING:
     from convatlas.jobs.adapt import Adapted
