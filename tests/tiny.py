@@ -25,7 +25,7 @@ from convatlas.bundle.save import Contents, build, save
 from convatlas.data import Preprocessing
 from convatlas.jobs.fit import FitResult, fit
 from convatlas.zoo.heads.probe import ProbeConfig
-from convatlas.zoo.inference import normalised
+from convatlas.zoo.inference import apart, normalised
 
 NETWORK = "resnet20_cifar"
 STAGES = ("stage1", "stage2", "stage3")
@@ -89,7 +89,7 @@ def write_model(
     torch.manual_seed(seed)
     model = build(name, {}, probe, num_classes=len(classes), channels=own.channels)
     seen = np.stack([own.pixels(photo(label, number)) for number in range(6) for label in CLASSES])
-    images = normalised(torch.from_numpy(seen), own.mean, own.std)
+    images = apart(normalised(torch.from_numpy(seen), own.mean, own.std))
     with torch.inference_mode():
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):

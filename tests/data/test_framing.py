@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convatlas.data import Preprocessing, choose, histogram, kept, scan, seen
-from convatlas.data.framing import LONG, header_sizes
+from convatlas.data.framing import LONG, VERY_LONG, header_sizes
+from convatlas.data.preprocessing import square_boxes
 from convatlas.errors import ConvAtlasError
 
 SIDES = st.integers(1, 900)
@@ -43,6 +44,18 @@ def test_the_square_lies_in_the_middle_and_kept_is_its_share(width: int, height:
         assert share == pytest.approx(1)
 
 
+@given(SIDES, SIDES, st.integers(2, 8))
+def test_several_crops_show_all_but_the_gaps_between_them(width: int, height: int, crops: int) -> None:
+    p = replace(OWN, fit="multicrop", crops=crops)
+    assert seen(p, width, height) == (0, 0, width, height)
+    along = np.zeros(max(width, height), bool)
+    for left, top, right, bottom in square_boxes(width, height, crops):
+        assert 0 <= left < right <= width and 0 <= top < bottom <= height
+        assert right - left == bottom - top == min(width, height)
+        along[max(left, top) : max(left, top) + min(width, height)] = True
+    assert kept(p, width, height) == pytest.approx(along.mean(), abs=crops / len(along))  # of a pixel's rounding each
+
+
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
 @pytest.mark.parametrize("size", [(320, 200), (200, 320), (240, 240)])
 def test_the_square_is_what_the_pixels_come_from(fit: Any, size: tuple[int, int]) -> None:
@@ -61,7 +74,7 @@ def test_the_square_is_what_the_pixels_come_from(fit: Any, size: tuple[int, int]
                 assert shown[row, column, :2] == pytest.approx(expected, abs=6)
 
 
-@pytest.mark.parametrize("asked", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("asked", ["crop", "pad", "squash", "multicrop"])
 def test_what_is_asked_for_is_done(tmp_path: Path, asked: str) -> None:
     framing = choose(asked, OWN, scan(write(tmp_path, [(40, 30)] * 4)))
     assert (framing.fit, framing.asked, framing.own) == (asked, asked, "crop")
@@ -69,26 +82,36 @@ def test_what_is_asked_for_is_done(tmp_path: Path, asked: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "own", "expected"),
+    ("sizes", "own", "auto", "single"),
     [
-        ([(40, 30)] * 6, "crop", "crop"),
-        ([(30, 40)] * 6, "crop", "crop"),
-        ([(100, 25)] * 6, "crop", "squash"),
-        ([(25, 100)] * 6, "crop", "squash"),
-        ([(100, 25)] * 2 + [(30, 30)] * 4, "crop", "crop"),  # a few long ones are no reason
-        ([(100, 25)] * 6, "pad", "pad"),  # nothing would be lost
-        ([(100, 25)] * 6, "squash", "squash"),
-        ([(100 * 9 // 4, 100)] * 6, "crop", "squash"),
-        ([(100 * 9 // 4 - 1, 100)] * 6, "crop", "crop"),
+        ([(40, 30)] * 6, "crop", "crop", "crop"),
+        ([(30, 40)] * 6, "crop", "crop", "crop"),
+        ([(100, 25)] * 6, "crop", "multicrop", "squash"),
+        ([(25, 100)] * 6, "crop", "multicrop", "squash"),
+        ([(100, 25)] * 2 + [(30, 30)] * 4, "crop", "crop", "crop"),  # a few long ones are no reason
+        ([(100, 25)] * 6, "pad", "pad", "pad"),  # nothing would be lost
+        ([(100, 25)] * 6, "squash", "squash", "squash"),
+        ([(225, 100)] * 6, "crop", "multicrop", "squash"),
+        ([(224, 100)] * 6, "crop", "multicrop", "crop"),
+        ([(175, 100)] * 6, "crop", "multicrop", "crop"),
+        ([(174, 100)] * 6, "crop", "crop", "crop"),
     ],
 )
-def test_auto_leaves_the_weights_way_only_for_very_long_images(
-    tmp_path: Path, sizes: list[tuple[int, int]], own: Any, expected: str
+def test_auto_leaves_the_weights_way_only_for_long_images(
+    tmp_path: Path, sizes: list[tuple[int, int]], own: Any, auto: str, single: str
 ) -> None:
-    assert LONG == 2.25
-    framing = choose("auto", replace(OWN, fit=own), scan(write(tmp_path, sizes)))
-    assert framing.fit == expected
-    assert framing.told == (expected != own)
+    assert (LONG, VERY_LONG) == (1.75, 2.25)
+    dataset = scan(write(tmp_path, sizes))
+    for asked, expected in (("auto", auto), ("single", single)):
+        framing = choose(asked, replace(OWN, fit=own), dataset)
+        assert (framing.fit, framing.asked) == (expected, "auto")
+        assert framing.told == (expected != own)
+
+
+@pytest.mark.parametrize(("length", "crops"), [(30, 2), (45, 3), (60, 3), (61, 4), (120, 5), (900, 8)])
+def test_crops_overlap_as_far_as_there_may_be_so_many(tmp_path: Path, length: int, crops: int) -> None:
+    framing = choose("multicrop", OWN, scan(write(tmp_path, [(length, 30)] * 4)))
+    assert framing.crops == crops and f"{crops} crops" in framing.reason
 
 
 def test_headers_are_read_not_pixels_and_bad_files_are_left_out(tmp_path: Path) -> None:
@@ -114,4 +137,4 @@ def test_every_image_is_in_one_bar() -> None:
 def test_an_unknown_way_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConvAtlasError, match="no way 'stretch'") as caught:
         choose("stretch", OWN, scan(write(tmp_path, [(3, 3)] * 2)))
-    assert "auto, crop, pad, squash" in caught.value.remedy
+    assert "crop, pad, squash, multicrop" in caught.value.remedy

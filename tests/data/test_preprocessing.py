@@ -76,14 +76,28 @@ def test_squash_is_a_plain_resize() -> None:
     assert np.array_equal(Preprocessing(size=32, fit="squash").pixels(image), expected)
 
 
-@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+@pytest.mark.parametrize(("width", "height"), [(90, 30), (30, 90), (31, 30), (40, 40)])
+@pytest.mark.parametrize("crops", [2, 3, 8])
+def test_several_crops_are_squares_from_end_to_end_one_under_the_other(width: int, height: int, crops: int) -> None:
+    noise = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image, short = Image.fromarray(noise), min(width, height)
+    found = Preprocessing(size=32, fit="multicrop", crops=crops).pixels(image)
+    assert found.shape == Preprocessing(size=32, fit="multicrop", crops=crops).shape == (32 * crops, 32, 3)
+    for i, square in enumerate(np.split(found, crops)):
+        left, top = (round(i / (crops - 1) * (side - short)) for side in (width, height))
+        cut = image.crop((left, top, left + short, top + short))
+        assert np.array_equal(square, np.asarray(cut.resize((32, 32), Image.Resampling.BICUBIC)))
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash", "multicrop"])
 @pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (1, 1), (3, 2000)])
 @pytest.mark.parametrize("resize", [256, 100])
 def test_extreme_shapes_stay_cheap(fit: str, size: tuple[int, int], resize: int) -> None:
     start = time.perf_counter()
     image = Image.new("RGB", size, (1, 2, 3))
-    pixels = Preprocessing.from_json({"fit": fit, "resize": resize}).pixels(image)
-    assert pixels.shape == (224, 224, 3)
+    p = Preprocessing.from_json({"fit": fit, "resize": resize, "crops": 8 if fit == "multicrop" else 1})
+    pixels = p.pixels(image)
+    assert pixels.shape == (224 * p.crops, 224, 3)
     assert (pixels == (1, 2, 3)).all(axis=-1).any()
     assert time.perf_counter() - start < 5
 
@@ -98,7 +112,8 @@ def test_the_middle_is_kept_of_an_extreme_image() -> None:
 
 def test_json_is_exact() -> None:
     chosen = Preprocessing(size=32, resize=36, fit="pad", mean=(0.1,), std=(0.3,), channels=1, background=(1, 2, 3))
-    assert Preprocessing.from_json(json.loads(json.dumps(chosen.to_json()))) == chosen
+    for own in (chosen, Preprocessing(fit="multicrop", crops=5)):
+        assert Preprocessing.from_json(json.loads(json.dumps(own.to_json()))) == own
     with pytest.raises(ConvAtlasError, match="crop_pct"):
         Preprocessing.from_json({"crop_pct": 0.9})
 
@@ -119,3 +134,11 @@ def test_json_is_exact() -> None:
 def test_nonsense_is_refused_with_its_value(field: str, value: object) -> None:
     with pytest.raises(ConvAtlasError, match=field):
         Preprocessing.from_json({field: value})
+
+
+@pytest.mark.parametrize(("fit", "crops"), [("crop", 2), ("pad", 0), ("multicrop", 1), ("multicrop", 9)])
+def test_crops_that_do_not_go_with_the_fit_are_refused(fit: str, crops: int) -> None:
+    with pytest.raises(ConvAtlasError, match=f"crops={crops}"):
+        Preprocessing.from_json({"fit": fit, "crops": crops})
+    with pytest.raises(ConvAtlasError, match="crops=2.5"):
+        Preprocessing.from_json({"fit": "multicrop", "crops": 2.5})

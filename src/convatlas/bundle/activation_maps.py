@@ -17,7 +17,7 @@ places, weighted by the mean gradient of the logit, negative values dropped. Tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,12 +28,14 @@ from torch.nn import functional as F
 
 from convatlas import zoo
 from convatlas.bundle.look import Look, stage_modules
+from convatlas.data.preprocessing import square_boxes
 from convatlas.errors import ConvAtlasError
 from convatlas.zoo.heads.probe import ProbeNet
 
 What = Literal["means", "deviations", "units"]
 Method = Literal["class-activation map", "Grad-CAM"]
 
+_FINE = 28  # places a side, at least, on which maps of several squares are laid side by side
 _AGREES = 1e-4  # of the largest logit: within rounding, the mean over places is the logit
 
 
@@ -48,7 +50,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ActivationMap:
-    """Where in the network's square the score of one class comes from."""
+    """Where in what the network sees of an image the score of one class comes from."""
 
     label: str
     method: Method
@@ -69,10 +71,15 @@ class ActivationMap:
 
 
 def activation_maps(
-    seen: Look, wanted: Sequence[Sequence[str]], usual: np.ndarray | None = None
+    seen: Look,
+    wanted: Sequence[Sequence[str]],
+    usual: np.ndarray | None = None,
+    *,
+    sizes: Sequence[tuple[int, int]] = (),
 ) -> list[list[ActivationMap]]:
     """For each image that was looked at, the maps of its `wanted` classes.
 
+    Where the network sees several squares of an image, `sizes` are the images' widths and heights, and a map is of the whole image.
     `usual` (d,) is the mean over the training images of the features that a probe reads, of a network with global pooling that of its last
     maps' means.
 
@@ -81,7 +88,16 @@ def activation_maps(
     names = seen.member.classes.names
     of_one = _of_probe if isinstance(seen.member.model, ProbeNet) else _of_network
     mean = None if usual is None else torch.from_numpy(usual).to(seen.images.device, torch.float64)
-    return [of_one(seen, i, [names.index(label) for label in labels], mean) for i, labels in enumerate(wanted)]
+    crops, found = seen.member.preprocessing.crops, list[list[ActivationMap]]()
+    if crops > 1 and len(sizes) != len(wanted):
+        raise ValueError(f"{len(wanted)} images of several squares each, and the sizes of {len(sizes)}")
+    for i, labels in enumerate(wanted):
+        classes = [names.index(label) for label in labels]
+        squares = [of_one(seen, i * crops + j, classes, mean) for j in range(crops)]
+        found.append(
+            squares[0] if crops == 1 else [_side_by_side(maps, *sizes[i]) for maps in zip(*squares, strict=True)]
+        )
+    return found
 
 
 def _of_probe(seen: Look, image: int, classes: Sequence[int], usual: Tensor | None) -> list[ActivationMap]:
@@ -168,6 +184,35 @@ def _of_network(seen: Look, image: int, classes: Sequence[int], usual: Tensor | 
         )
         for i, own, map_ in zip(index, bias, drawn, strict=True)
     ]
+
+
+def _side_by_side(squares: Sequence[ActivationMap], width: int, height: int) -> ActivationMap:
+    """The map of an image from those of its squares, averaged where these overlap, 0 where none is; logits are means, as in use."""
+    side = max(_FINE, *squares[0].map.shape)
+    short = min(width, height)
+    rows, columns = (max(side, round(side * length / short)) for length in (height, width))
+    total, times = np.zeros((rows, columns)), np.zeros((rows, columns))
+    for each, (left, top, _, _) in zip(squares, square_boxes(columns, rows, len(squares)), strict=True):
+        large = F.interpolate(
+            torch.from_numpy(each.map)[None, None], (side, side), mode="bilinear", align_corners=False
+        )
+        total[top : top + side, left : left + side] += large[0, 0].numpy()
+        times[top : top + side, left : left + side] += 1
+    map_ = total / np.maximum(times, 1)
+    if squares[0].method == "class-activation map":  # whose mean and the bias are the logit
+        map_ += np.mean([each.map.mean() for each in squares]) - map_.mean()
+    shares = [each.share for each in squares if each.share is not None]
+    return replace(
+        squares[0],
+        logit=float(np.mean([each.logit for each in squares])),
+        bias=float(np.mean([each.bias for each in squares])),
+        map=map_,
+        parts=tuple(
+            replace(same[0], logit=float(np.mean([part.logit for part in same])))
+            for same in zip(*(each.parts for each in squares), strict=True)
+        ),
+        share=float(np.mean(shares)) if shares else None,
+    )
 
 
 def _one(state: Any, image: int) -> Any:

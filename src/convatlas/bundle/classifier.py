@@ -155,8 +155,8 @@ class Classifier:
         return found
 
     def forward_passes(self, views: Views) -> int:
-        """How often a network runs for one image."""
-        return len(self.members) * views.forward_passes
+        """How often a network runs for one image, with `along` at most."""
+        return sum(member.forward_passes(views) for member in self.members)
 
     def views(self, image: Image.Image, views: Views) -> list[list[np.ndarray]]:
         """What each member is shown of a decoded image; needs no torch, and may be called from threads."""

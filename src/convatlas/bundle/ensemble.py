@@ -24,7 +24,7 @@ from convatlas.bundle.verify import ENSEMBLE, read_config, versions
 from convatlas.data import DECODER, decode
 from convatlas.errors import ConvAtlasError
 from convatlas.zoo.heads.ensemble import Ensemble, averaged
-from convatlas.zoo.inference import normalised
+from convatlas.zoo.inference import apart, by_image, normalised
 
 MEMBERS = "members"
 
@@ -99,7 +99,7 @@ def _outputs(members: Sequence[Member], classes: Sequence[str], data: bytes) -> 
     for member in members:
         p = member.preprocessing
         pixels = torch.from_numpy(p.pixels(decode(data, background=p.background)[0])[None])
-        batches.append(normalised(pixels, p.mean, p.std))
-    each = Ensemble([member.model for member in members], orders).each(batches)
+        batches.append(apart(normalised(pixels, p.mean, p.std)))
+    each = [by_image(logits, 1) for logits in Ensemble([member.model for member in members], orders).each(batches)]
     largest = max(float(logits.abs().max()) for logits in each)
     return averaged([logits.double() for logits in each])[0].numpy(), 2 * TOLERANCE * largest

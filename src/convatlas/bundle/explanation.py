@@ -42,7 +42,7 @@ def explained(classifier: Classifier, member: Member, image: Any, *, top: int, n
     looked = look(member, member.preprocessing.pixels(upright)[None])
     training = classifier.training
     usual = None if training is None else training.centre
-    (maps,) = activation_maps(looked, [[label for label, _ in prediction.top]], usual)
+    (maps,) = activation_maps(looked, [[label for label, _ in prediction.top]], usual, sizes=[upright.size])
     nearest = None if training is None else training.nearest(looked, neighbours)[0]
     return Explanation(
         prediction=prediction,

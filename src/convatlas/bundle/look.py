@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from convatlas import zoo
 from convatlas.bundle.member import Member
 from convatlas.zoo.heads.probe import ProbeNet, pooled
-from convatlas.zoo.inference import normalised
+from convatlas.zoo.inference import apart, by_image, normalised
 
 TOGETHER = 8  # images of one pass
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Look:
-    """What the network computed of n images on its way to the logits."""
+    """What the network computed of n images on its way to the logits, of each of their squares where it sees several."""
 
     member: Member
-    images: Tensor  # (n, c, size, size), standardised
-    maps: dict[str, Tensor]  # by cut: of a probe all that it taps, of a whole network its last stage
+    images: Tensor  # (n · crops, c, size, size), standardised
+    maps: dict[str, Tensor]  # by cut, (n · crops, ...): of a probe all that it taps, of a whole network its last stage
     state: Any  # of a whole network, what its head reads: the last maps, or a pair of them
 
     def features(self, means: tuple[str, ...], deviations: tuple[str, ...]) -> np.ndarray:
@@ -35,7 +35,11 @@ class Look:
                 found = zoo.taps(self.member.model, {*means, *deviations})(self.images)
             both = {cut: pooled(found[cut]) for cut in {*means, *deviations}}
             read = [*(both[cut][0] for cut in means), *(both[cut][1] for cut in deviations)]
-            return torch.cat(read, dim=1).float().cpu().numpy()
+            return by_image(torch.cat(read, dim=1), len(self)).float().cpu().numpy()
+
+    def __len__(self) -> int:
+        """How many images were looked at."""
+        return len(self.images) // self.member.preprocessing.crops
 
 
 def stage_modules(model: nn.Module) -> dict[str, nn.Module]:
@@ -49,9 +53,9 @@ def stage_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 @torch.inference_mode()
 def look(member: Member, pixels: np.ndarray) -> Look:
-    """Runs images (n, size, size, channels) uint8, as the network is shown them, up to its classifier."""
+    """Runs images (n, crops · size, size, channels) uint8, as the network is shown them, up to its classifier."""
     p, model = member.preprocessing, member.model
-    images = normalised(torch.from_numpy(pixels).to(member.device), p.mean, p.std)
+    images = apart(normalised(torch.from_numpy(pixels).to(member.device), p.mean, p.std))
     if isinstance(model, ProbeNet):
         return Look(member=member, images=images, maps=model.taps(images), state=None)
     assert isinstance(model, zoo.ConvNet)

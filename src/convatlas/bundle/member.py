@@ -16,7 +16,7 @@ from convatlas.data import ClassMap, Preprocessing, Views
 from convatlas.errors import ConvAtlasError
 from convatlas.metrics import softmax
 from convatlas.zoo.heads.probe import ProbeConfig
-from convatlas.zoo.inference import normalised
+from convatlas.zoo.inference import apart, by_image, normalised
 
 _BATCH = 8
 
@@ -38,7 +38,7 @@ class Member:
         self.network = network
         self.probe = probe
         self.preprocessing = preprocessing
-        self.model = model  # of images (n, channels, size, size) standardised, to logits
+        self.model = model  # of squares (n, channels, size, size) standardised, to logits
         self.device = torch.device("cpu")
         self.classes = ClassMap(classes)  # in the order of the logits
 
@@ -46,6 +46,10 @@ class Member:
         """Moves the network there."""
         self.model.to(device)
         self.device = device
+
+    def forward_passes(self, views: Views) -> int:
+        """How often the network runs for one image, with `along` at most."""
+        return views.forward_passes * (self.preprocessing.crops if views.name in ("centre", "flip") else 1)
 
     def views(self, image: Image.Image, views: Views) -> list[np.ndarray]:
         """What the network is shown of a decoded image, (h, w, channels) uint8 each."""
@@ -79,7 +83,7 @@ class Member:
         return np.stack([part.mean(axis=0) for part in np.split(softmax(scores), ends[:-1])])
 
     def read(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The logits (n, classes) of prepared pixels (n, size, size, channels) uint8, and what the last layer makes them of, (n, d)."""
+        """The logits (n, classes) of prepared pixels (n, h, size, channels) uint8, and what the last layer makes them of, (n, d)."""
         name = self.model.classifiers[0] if isinstance(self.model, zoo.ConvNet) else "fc"
         read: list[Tensor] = []
         hook = self.model.get_submodule(name).register_forward_hook(_keeper(read))
@@ -91,11 +95,14 @@ class Member:
                     logits.append(self._scores(batch, dense=False))
         finally:
             hook.remove()
-        return torch.cat(logits).cpu().double().numpy(), torch.cat(read).cpu().double().numpy()
+        of_images = by_image(torch.cat(read), len(pixels))
+        return torch.cat(logits).cpu().double().numpy(), of_images.cpu().double().numpy()
 
     def _scores(self, pixels: Tensor, dense: bool) -> Tensor:
         images = normalised(pixels, self.preprocessing.mean, self.preprocessing.std)
-        return self.sliding(images).flatten(2).mean(2) if dense else self.model(images)
+        if dense:
+            return self.sliding(images).flatten(2).mean(2)
+        return by_image(self.model(apart(images)), len(images))
 
     @cached_property
     def sliding(self) -> nn.Module:

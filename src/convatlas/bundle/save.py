@@ -24,7 +24,7 @@ from convatlas.bundle.neighbours import TRAINING, TrainingImages
 from convatlas.data import DECODER, Preprocessing, decode
 from convatlas.weights.load import in_layout
 from convatlas.zoo.heads.probe import ProbeConfig, ProbeNet
-from convatlas.zoo.inference import normalised
+from convatlas.zoo.inference import apart, by_image, normalised
 
 SCHEMA = "convatlas.bundle/1"
 TOLERANCE = 1e-4  # of the largest logit: what float32 on another processor may differ by, and no decoder or resize may
@@ -121,11 +121,11 @@ def build(
 def logits(model: nn.Module, pixels: Any, preprocessing: Preprocessing) -> torch.Tensor:
     """Logits (n, num_classes) in float32 of pixels (n, h, w, c) uint8, image by image so that no batch changes a rounding."""
     images = normalised(torch.as_tensor(pixels), preprocessing.mean, preprocessing.std)
-    return torch.cat([model(image[None]) for image in images])
+    return torch.cat([by_image(model(apart(image[None])), 1) for image in images])
 
 
 def timm_fields(preprocessing: Preprocessing) -> dict[str, Any]:
-    """The preprocessing in the words of timm's `pretrained_cfg`."""
+    """The preprocessing in the words of timm's `pretrained_cfg`, which has none for several crops: the middle one then."""
     size = preprocessing.size
     crop_pct = size / preprocessing.resize
     while math.floor(size / crop_pct) < preprocessing.resize:  # which is how timm gets the resize back
@@ -136,7 +136,7 @@ def timm_fields(preprocessing: Preprocessing) -> dict[str, Any]:
         "mean": list(preprocessing.mean),
         "std": list(preprocessing.std),
         "crop_pct": crop_pct,
-        "crop_mode": {"crop": "center", "squash": "squash", "pad": "border"}[preprocessing.fit],
+        "crop_mode": {"crop": "center", "squash": "squash", "pad": "border"}[preprocessing.single.fit],
     }
 
 

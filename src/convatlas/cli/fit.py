@@ -15,9 +15,11 @@ from convatlas.cli.output import Json, percent, problems_text, progress_bars, pu
 
 class ResizeMode(enum.StrEnum):
     auto = "auto"
+    single = "single"
     crop = "crop"
     pad = "pad"
     squash = "squash"
+    multicrop = "multicrop"
 
 
 class ClassWeights(enum.StrEnum):
@@ -88,7 +90,8 @@ def fit(
     resize_mode: Annotated[
         ResizeMode,
         typer.Option(
-            "--resize-mode", help="How images become square; auto squashes very long ones, else as the weights."
+            "--resize-mode",
+            help="How images become square; auto takes several crops of long ones, else as the weights.",
         ),
     ] = ResizeMode.auto,
     device: DeviceOption = Device.auto,

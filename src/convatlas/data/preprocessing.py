@@ -1,16 +1,20 @@
-"""From a decoded image to the square of bytes a network is fed: the same step in training and in serving.
+"""From a decoded image to the square of bytes a network is fed, or several: the same step in training and in serving.
 
 `fit="crop"` is torchvision's `Resize(resize)` then `CenterCrop(size)` on PIL images, which is also timm's evaluation
 transform, equal pixel for pixel; its two roundings (the long side truncated, the crop's corner rounded half to even) are
 kept because weights were measured with them. Only images over 256 times as long as wide are cut first, to save memory.
+
+`fit="multicrop"` is for long images: squares along the longer side, one under the other in one array of bytes. Whoever runs a network on
+it takes them apart (`zoo.inference.apart`) and averages what comes out, features as well as scores, which for a linear classifier is the
+same.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +23,14 @@ from PIL import Image
 from convatlas.data.colour import Colour
 from convatlas.errors import ConvAtlasError
 
-Fit = Literal["crop", "pad", "squash"]
+Fit = Literal["crop", "pad", "squash", "multicrop"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_FITS = ("crop", "pad", "squash")
+MOST_CROPS = 8
+_FITS = get_args(Fit)
 _INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -47,7 +52,8 @@ class Preprocessing:
 
     size: int = 224  # of the square, pixels
     resize: int = 256  # what the short side becomes before the crop; "crop" only
-    fit: Fit = "crop"  # crop the centre, pad (letterbox) on the background, or squash to a square
+    fit: Fit = "crop"  # crop the centre, pad (letterbox) on the background, squash to a square, or several crops
+    crops: int = 1  # squares along the longer side, evenly spaced from end to end; more than one for "multicrop" only
     interpolation: Interpolation = "bicubic"
     mean: tuple[float, ...] = IMAGENET_MEAN  # subtracted after scaling to 0..1
     std: tuple[float, ...] = IMAGENET_STD
@@ -62,6 +68,12 @@ class Preprocessing:
                 raise ConvAtlasError(f"{name}={getattr(self, name)!r} is not a number of pixels from 1 to 8192.")
         if self.fit not in _FITS:
             raise ConvAtlasError(f"unknown fit {self.fit!r}.", remedy=f"Use one of {', '.join(_FITS)}.")
+        least, most = (2, MOST_CROPS) if self.fit == "multicrop" else (1, 1)
+        if not isinstance(self.crops, int) or not least <= self.crops <= most:
+            raise ConvAtlasError(
+                f"crops={self.crops!r} with the fit {self.fit!r}.",
+                remedy=f"Use 2 to {MOST_CROPS} for multicrop, else 1.",
+            )
         if self.interpolation not in _INTERPOLATIONS:
             raise ConvAtlasError(
                 f"unknown interpolation {self.interpolation!r}.", remedy=f"Use one of {', '.join(_INTERPOLATIONS)}."
@@ -79,14 +91,34 @@ class Preprocessing:
             raise ConvAtlasError(f"background={self.background} is not a colour of three numbers from 0 to 255.")
 
     def pixels(self, image: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The network's input before scaling, uint8 (size, size, channels), from an RGB (or grey) image of any size."""
+        """The network's input before scaling, uint8 (crops · size, size, channels), from an RGB (or grey) image of any size."""
         if not isinstance(image, Image.Image):
             image = Image.fromarray(image)
         mode = "RGB" if self.channels == 3 else "L"
         if image.mode != mode:
             image = image.convert(mode)
+        if self.fit == "multicrop":
+            return np.concatenate(self.squares(image, self.crops))
         square = {"crop": self._crop, "pad": self._pad, "squash": self._squash}[self.fit](image)
         return np.array(square).reshape(self.size, self.size, self.channels)
+
+    def squares(self, image: Image.Image, number: int) -> list[NDArray[np.uint8]]:
+        """The left, centre and right (or top, middle and bottom) squares of an image, or more, (size, size, channels) uint8 each.
+
+        Each is cut out before it is resized, which but for a pixel at its border is the same and never makes a large image.
+        """
+        alone = replace(self, fit="squash", crops=1)  # of a square this is a plain resize
+        return [alone.pixels(image.crop(box)) for box in square_boxes(*image.size, number)]
+
+    @property
+    def single(self) -> Preprocessing:
+        """For what needs one square: the middle one where this makes several, else this."""
+        return replace(self, fit="crop", crops=1) if self.fit == "multicrop" else self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of what `pixels` gives: (height, width, channels)."""
+        return self.crops * self.size, self.size, self.channels
 
     def to_json(self) -> dict[str, Any]:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
@@ -144,3 +176,10 @@ class Preprocessing:
 
     def _squash(self, image: Image.Image) -> Image.Image:
         return image.resize((self.size, self.size), _INTERPOLATIONS[self.interpolation])
+
+
+def square_boxes(width: int, height: int, number: int) -> list[tuple[int, int, int, int]]:
+    """Left, top, right and bottom, in pixels, of so many squares along an image's longer side, evenly spaced from end to end."""
+    short = min(width, height)
+    starts = [(round(share * (width - short)), round(share * (height - short))) for share in np.linspace(0, 1, number)]
+    return [(left, top, left + short, top + short) for left, top in starts]

@@ -93,20 +93,25 @@ class Views:
 
     def of(self, image: Image.Image, preprocessing: Preprocessing) -> list[Pixels]:
         """The views of a decoded image of any size; mirrors follow all they mirror. Of the network's size but for `dense`."""
-        p = preprocessing
         if self.name == "centre":
-            return [p.pixels(image)]
+            return [preprocessing.pixels(image)]
+        p = preprocessing.single
         if self.name == "along":
             ratio = max(image.size) / min(image.size)
             number = min(_PASSES["along"], math.ceil(ratio))
-            return [p.pixels(image)] if ratio < _ALONG else squares(image, p.size, p, number)
+            return [preprocessing.pixels(image)] if ratio < _ALONG else p.squares(image, number)
         if self.name == "flip":
-            seen = [p.pixels(image)]
+            seen = [preprocessing.pixels(image)]
         elif self.name == "ten":
             side = square_side(p)
             seen = crops(replace(p, size=side, resize=side).pixels(image), p.size)
         elif self.name == "144":
-            seen = [view for scale in scales(p.size) for square in squares(image, scale, p) for view in _six(square, p)]
+            seen = [
+                view
+                for scale in scales(p.size)
+                for square in replace(p, size=scale).squares(image, 3)
+                for view in _six(square, p)
+            ]
         else:
             self.require(p)
             seen = [whole(image, side, p) for side in self.sides or (native_side(p),)]
@@ -134,21 +139,6 @@ def crops(square: Pixels, size: int) -> list[Pixels]:
     middle = round(end / 2.0)
     corners = ((0, 0), (0, end), (end, 0), (end, end), (middle, middle))
     return [square[top : top + size, left : left + size] for top, left in corners]
-
-
-def squares(image: Image.Image, side: int, p: Preprocessing, number: int = 3) -> list[Pixels]:
-    """The left, centre and right (or top, middle and bottom) squares of an image, or more, evenly spaced, `side` pixels each way.
-
-    Each is cut out before it is resized, which but for a pixel at its border is the same and never makes a large image.
-    """
-    width, height = image.size
-    short = min(image.size)
-    alone = replace(p, size=side, fit="squash")  # of a square this is a plain resize
-    found = []
-    for share in np.linspace(0, 1, number):
-        left, top = round(share * (width - short)), round(share * (height - short))
-        found.append(alone.pixels(image.crop((left, top, left + short, top + short))))
-    return found
 
 
 def whole(image: Image.Image, side: int, p: Preprocessing) -> Pixels:

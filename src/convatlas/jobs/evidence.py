@@ -126,7 +126,7 @@ def _similarity(found: Material, wanted: Wanted) -> dict[str, Any]:
 
     from convatlas.transfer.similarity import FAR, IMAGES, NEAR, likeness
     from convatlas.weights.load import load_network
-    from convatlas.zoo.inference import normalised
+    from convatlas.zoo.inference import apart, normalised
 
     p = found.source.preprocessing
     order = _evenly(found.train.labels, wanted.seed)[:IMAGES]
@@ -136,7 +136,7 @@ def _similarity(found: Material, wanted: Wanted) -> dict[str, Any]:
     if pixels:
         device = resolve_device(wanted.device)
         model, _ = load_network(found.source, num_classes=0, in_channels=p.channels)
-        images = normalised(torch.from_numpy(np.stack(pixels)).to(device), p.mean, p.std)
+        images = apart(normalised(torch.from_numpy(np.stack(pixels)).to(device), p.mean, p.std))
         rows = likeness(model.to(device), images)
     if not rows:
         words = (

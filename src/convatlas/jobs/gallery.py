@@ -62,7 +62,8 @@ def explain_rows(
         looked = look(member, np.stack([member.preprocessing.pixels(image) for image in images]))
         try:
             usual = None if training is None else training.centre
-            maps = [own[0] for own in activation_maps(looked, [[row["predicted"]] for row in rows[part]], usual)]
+            wanted, sizes = [[row["predicted"]] for row in rows[part]], [image.size for image in images]
+            maps = [own[0] for own in activation_maps(looked, wanted, usual, sizes=sizes)]
         except ConvAtlasError:  # a network without places
             maps = None
         own = [hashlib.sha256(data).hexdigest() for data in files]

@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import itertools
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -111,7 +112,7 @@ def extract_features(
     preprocessing = source.preprocessing
     store = FeatureStore(source, weights_sha256=source.sha256(), device=chosen, capacity=len(records))
     known = KnownFacts()
-    ahead = max(16, _BUFFER_BYTES // (preprocessing.size**2 * preprocessing.channels))
+    ahead = max(16, _BUFFER_BYTES // math.prod(preprocessing.shape))
     stream = examine(
         dataset,
         records,

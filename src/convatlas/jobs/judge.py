@@ -123,6 +123,11 @@ def part_in_words(split: str, images: int) -> str:
 
 
 def _bytes_an_image(classifier: Classifier, views: Views) -> int:
-    sizes = [(max(views.sides, default=m.preprocessing.size), m.preprocessing.channels) for m in classifier.members]
     longer = 2 if views.dense else 1  # most photos are no longer than that
-    return sum(views.forward_passes * side**2 * channels * longer for side, channels in sizes)
+    return sum(
+        m.forward_passes(views)
+        * max(views.sides, default=m.preprocessing.size) ** 2
+        * m.preprocessing.channels
+        * longer
+        for m in classifier.members
+    )

@@ -138,7 +138,8 @@ def _units(passed: Pass, side: Side) -> np.ndarray:
 def framed(dataset: Dataset, source: WeightsSource, mode: FitMode) -> tuple[WeightsSource, Framing]:
     """The weights with the preprocessing that these images get, and how and why they become square so."""
     framing = choose(mode, source.preprocessing, dataset)
-    return replace(source, preprocessing=replace(source.preprocessing, fit=framing.fit)), framing
+    preprocessing = replace(source.preprocessing, fit=framing.fit, crops=framing.crops)
+    return replace(source, preprocessing=preprocessing), framing
 
 
 def training_records(dataset: Dataset) -> tuple[Record, ...]:

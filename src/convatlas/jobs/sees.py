@@ -128,7 +128,7 @@ def _network(
         if weights is not None:
             raise ConvAtlasError(f"{model} is a model folder, which has its weights.", remedy="Leave --weights out.")
         classifier = load(model, device=device)
-        return classifier.members[0].model, classifier.network, classifier.preprocessing, f"those of {model}"
+        return classifier.members[0].model, classifier.network, classifier.preprocessing.single, f"those of {model}"
     source = find_weights(weights, name=str(model), download=download)
     p = source.preprocessing
     built, _ = load_network(source, num_classes=0, in_channels=p.channels)

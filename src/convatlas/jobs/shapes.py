@@ -16,6 +16,7 @@ def shapes_json(framing: Framing, preprocessing: Preprocessing, examined: Sequen
     shares = [kept(preprocessing, *size) for size in sizes]
     return {
         "mode": framing.fit,
+        "crops": framing.crops,
         "asked": framing.asked,
         "own": framing.own,
         "reason": framing.reason,

@@ -208,7 +208,7 @@ def _runner(taps: nn.Module, preprocessing: Preprocessing, device: str) -> tuple
     import torch
 
     from convatlas.zoo.heads.probe import pooled
-    from convatlas.zoo.inference import CPU_BATCH, GPU_BATCH, for_inference, normalised
+    from convatlas.zoo.inference import CPU_BATCH, GPU_BATCH, apart, by_image, for_inference, normalised
 
     size = preprocessing.size
     fast = for_inference(taps.to(device), (1, preprocessing.channels, size, size))
@@ -216,7 +216,10 @@ def _runner(taps: nn.Module, preprocessing: Preprocessing, device: str) -> tuple
     @torch.inference_mode()
     def run(pixels: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         images = normalised(torch.from_numpy(pixels).to(device), preprocessing.mean, preprocessing.std)
-        found = {cut: pooled(activation) for cut, activation in fast(images).items()}
-        return {cut: (mean.cpu().numpy(), deviation.cpu().numpy()) for cut, (mean, deviation) in found.items()}
+        found = {cut: pooled(activation) for cut, activation in fast(apart(images)).items()}
+        mean, deviation = (
+            {cut: by_image(both[i], len(pixels)).cpu().numpy() for cut, both in found.items()} for i in (0, 1)
+        )
+        return {cut: (mean[cut], deviation[cut]) for cut in found}
 
-    return run, CPU_BATCH if device == "cpu" else GPU_BATCH
+    return run, max(1, (CPU_BATCH if device == "cpu" else GPU_BATCH) // preprocessing.crops)

@@ -39,3 +39,16 @@ def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
     centre = torch.tensor(mean, device=pixels.device)
     spread = torch.tensor(std, device=pixels.device)
     return ((pixels.float() / 255 - centre) / spread).permute(0, 3, 1, 2)
+
+
+def apart(images: Tensor) -> Tensor:
+    """Images (n, c, m · s, s), each of m squares one under the other, as squares (n · m, c, s, s)."""
+    size = images.shape[3]
+    if images.shape[2] == size:
+        return images
+    return images.unflatten(2, (-1, size)).transpose(1, 2).flatten(0, 1)
+
+
+def by_image(found: Tensor, images: int) -> Tensor:
+    """The means over each image's squares, (images, ...), of what was found of squares as `apart` has them, (images · m, ...)."""
+    return found if len(found) == images else found.unflatten(0, (images, -1)).mean(1)
