@@ -137,7 +137,11 @@ def test_a_fit_s_model_says_of_a_training_image_what_its_features_say(tmp_path: 
     told = model.predict(own, false_reject=0.1)
     assert sum(row.label == path.parent.name for row, path in zip(told, own, strict=True)) >= 0.8 * len(own)
     nearest = model.explain(own[0], neighbours=1).nearest
-    assert nearest is not None and nearest[0].path == str(own[0].relative_to(root)) and nearest[0].cosine == pytest.approx(1, abs=1e-3)
+    assert (
+        nearest is not None
+        and nearest[0].path == str(own[0].relative_to(root))
+        and nearest[0].cosine == pytest.approx(1, abs=1e-3)
+    )
 
 
 def test_an_ensemble_may_have_members_of_both_kinds(classifier: Classifier, tmp_path: Path) -> None:

@@ -138,17 +138,8 @@ def test_long_images_are_shown_in_several_crops_and_it_is_said(backbone: Path, t
     assert made.json["shapes"]["mode"] == "multicrop" and made.json["shapes"]["kept_least"] == 1
     assert any("4.0 times as long as wide" in note for note in made.json["notes"])
     assert "made square by 5 crops along the longer side" in (made.bundle / "report.html").read_text(encoding="utf-8")
-    tuned = fit(root, weights=backbone, out=tmp_path / "tuned", plan="tune:stage3", report=False)
-    assert convatlas.load(tuned.bundle).preprocessing.fit == "squash" == tuned.json["shapes"]["mode"]
     kept = fit(root, weights=backbone, out=tmp_path / "kept", resize_mode="crop", report=False)
     assert convatlas.load(kept.bundle).preprocessing.fit == "crop"
-
-
-@pytest.mark.parametrize("how", [{"plan": "tune:all"}, {"budget": "10m"}, {"control": True}, {"plan": "scratch"}])
-def test_what_trains_sees_one_square(photos: Path, backbone: Path, tmp_path: Path, how: dict[str, Any]) -> None:
-    with pytest.raises(ConvAtlasError, match="for probes") as caught:
-        fit(photos, weights=backbone, out=tmp_path / "model", resize_mode="multicrop", **how)
-    assert "crop, pad or squash" in caught.value.remedy and not (tmp_path / "model").exists()
 
 
 def test_the_map_is_drawn_where_the_network_looked(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import convatlas
 from convatlas.cli.fit import fit_text
+from convatlas.data.framing import FitMode
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.control import control_in_words
 from convatlas.jobs.fit import fit
@@ -34,12 +35,19 @@ def predicted(folder: Path, photos: Path) -> list[str | None]:
 
 
 @pytest.mark.parametrize(
-    "plan", ["probe:stage2", "probe:stage1+stage3", "probe:all", "tune:stage3", "tune:stage2.1", "scratch"]
+    ("plan", "mode"),
+    [
+        *((plan, "auto") for plan in ("probe:stage2", "probe:stage1+stage3", "probe:all")),
+        *((plan, "auto") for plan in ("tune:stage3", "tune:stage2.1", "scratch")),
+        *((plan, "multicrop") for plan in ("probe:all", "tune:stage3", "tune:all", "scratch")),
+    ],
 )
 def test_what_is_named_is_done_and_the_model_says_what_was_judged(
-    photos: Path, backbone: Path, tmp_path: Path, plan: str
+    photos: Path, backbone: Path, tmp_path: Path, plan: str, mode: FitMode
 ) -> None:
-    result = fit(photos, weights=backbone, out=tmp_path / "model", plan=plan, class_weights="balanced", report=False)
+    how: dict[str, Any] = {"plan": plan, "resize_mode": mode, "class_weights": "balanced", "report": False}
+    result = fit(photos, weights=backbone, out=tmp_path / "model", **how)
+    assert result.json["shapes"]["crops"] == (3 if mode == "multicrop" else 1)
     matrix = np.array(result.json["confusion"]["matrix"])
     said, classes = predicted(result.bundle, photos), result.json["confusion"]["classes"]
     assert [said.count(name) for name in classes] == matrix.sum(axis=0).tolist()
@@ -160,10 +168,12 @@ def test_a_network_that_was_trained_remembers_its_images(
         assert nearest.cosine == pytest.approx(1, abs=5e-3)
 
 
+@pytest.mark.parametrize("mode", ["crop", "multicrop"])
 @pytest.mark.parametrize("plan", ["tune:stage3", "tune:all"])
-def test_a_tuning_may_see_random_views(photos: Path, backbone: Path, tmp_path: Path, plan: str) -> None:
+def test_a_tuning_may_see_random_views(photos: Path, backbone: Path, tmp_path: Path, plan: str, mode: FitMode) -> None:
+    how: dict[str, Any] = {"plan": plan, "resize_mode": mode, "report": False}
     plain, varied, again = (
-        fit(photos, weights=backbone, out=tmp_path / f"{i}", plan=plan, augment=augment, report=False).json
+        fit(photos, weights=backbone, out=tmp_path / f"{i}", augment=augment, **how).json
         for i, augment in enumerate((0, 3, 3))
     )
     assert [result["training"]["views"] for result in (plain, varied)] == [1, 3 if plan == "tune:stage3" else 1]

@@ -15,7 +15,6 @@ from convatlas.cli.output import Json, percent, problems_text, progress_bars, pu
 
 class ResizeMode(enum.StrEnum):
     auto = "auto"
-    single = "single"
     crop = "crop"
     pad = "pad"
     squash = "squash"
@@ -91,7 +90,7 @@ def fit(
         ResizeMode,
         typer.Option(
             "--resize-mode",
-            help="How images become square; auto takes several crops of long ones, else as the weights.",
+            help="How images become square; auto: several crops of long ones, else as the weights.",
         ),
     ] = ResizeMode.auto,
     device: DeviceOption = Device.auto,

@@ -8,8 +8,8 @@ The rule was measured with a probe on the last stage of MobileNetV1 0.75, leave-
 the table. Of images up to 1.5 times as long as wide several crops gain nothing (0.095 to 0.128 cropped, 0.090 to 0.101 in three crops; of
 ants and bees as they are 0.084 and 0.116); of those twice as long they do (0.112 to 0.289, and 0.099 to 0.144), and of those three times as
 long log-loss falls to 0.9, 0.35, 0.3 and 0.1 of what it was. One crop more than covers the image is better: where an object lies on a
-border of two squares, a third shows it whole. Where one square is needed, up to 2 cropping is at least as good, from 2.5 on squashing is,
-and padding is only done where asked for.
+border of two squares, a third shows it whole. Squashing and padding are only done where asked for: up to 2 cropping is as good as
+squashing, above several crops are better.
 """
 
 from __future__ import annotations
@@ -30,11 +30,9 @@ from convatlas.data.records import Record
 from convatlas.data.scan import Dataset
 from convatlas.errors import ConvAtlasError
 
-FitMode = Literal["auto", "single", "crop", "pad", "squash", "multicrop"]  # single: auto, of one square
+FitMode = Literal["auto", "crop", "pad", "squash", "multicrop"]
 
-# times as long as wide, of half of the images, from which auto leaves the weights' own way
-LONG = 1.75  # for several crops: between 1.5 and 2, see above
-VERY_LONG = 2.25  # for squashing, where one square is needed: between 2 and 2.5
+LONG = 1.75  # times as long as wide, of half of the images, from which there are several crops: between 1.5 and 2, see above
 _SAMPLE = 300  # images whose headers are read
 _EDGES = (1.0, 1.1, 1.25, 1.4, 1.6, 2.0, 2.5, 3.0, 4.0)  # of the histogram's bars: 4:3 and 3:2 lie in bars of their own
 
@@ -80,22 +78,18 @@ def kept(preprocessing: Preprocessing, width: int, height: int) -> float:
 def choose(asked: str, own: Preprocessing, dataset: Dataset) -> Framing:
     """The way to make this folder's images square: the one `asked` for or, of "auto", the weights' own unless images are long.
 
-    "single" is "auto" among the ways that make one square, which plans that train need. How many crops there are follows from the images.
-    Raises `ConvAtlasError` for a word that is none of these.
+    How many crops there are follows from the images. Raises `ConvAtlasError` for a word that is none of these.
     """
     if asked not in get_args(FitMode):
         raise ConvAtlasError(
             f"there is no way {asked!r} to make an image square.", remedy=f"Use {', '.join(get_args(FitMode))}."
         )
-    given = asked not in ("auto", "single")
+    given = asked != "auto"
     looked = [] if given and asked != "multicrop" else header_sizes(dataset, dataset.records)
     middle = statistics.median([aspect(*size) for size in looked] or [1.0])
-    long = middle >= (VERY_LONG if asked == "single" else LONG)
-    fit: Fit = own.fit
+    fit: Fit = "multicrop" if own.fit == "crop" and middle >= LONG else own.fit
     if given:
         fit = asked  # type: ignore[assignment] - what is left of the words
-    elif own.fit == "crop" and long:
-        fit = "squash" if asked == "single" else "multicrop"
     crops = min(math.ceil(middle) + 1, MOST_CROPS) if fit == "multicrop" else 1  # which overlap
     reason = f"images are made square by {_words(fit, crops)}, {'as asked for' if given else 'as for these weights'}."
     if not given and fit != own.fit:
@@ -107,7 +101,7 @@ def choose(asked: str, own: Preprocessing, dataset: Dataset) -> Framing:
 
 
 def _words(fit: Fit, crops: int = 1) -> str:
-    several = f"{crops} crops along the longer side, whose features are averaged"
+    several = f"{crops} crops along the longer side, over which is averaged"
     return {"crop": "cropping", "pad": "padding", "squash": "squashing", "multicrop": several}[fit]
 
 

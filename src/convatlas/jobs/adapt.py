@@ -197,7 +197,7 @@ def _memory(source: WeightsSource, plans: Sequence[Plan], num_classes: int, norm
 
     def by_upto(pairs: Pairs) -> dict[str, int]:
         with joined(pairs):
-            found = analyse(model, shape, training_batch=_STEP, optimizer="adam").training
+            found = analyse(model, shape, training_batch=_STEP * p.crops, optimizer="adam").training
         return {freeze.upto: freeze.memory.total for freeze in found}
 
     whole = by_upto(())

@@ -81,20 +81,17 @@ def fit(
     cached; any number where nothing is frozen), else images as they are in use. `maps` is how what a frozen part makes of images is kept:
     float16 takes half of the space. With `control` the same network is trained from scratch as
     well, and judged on the same images: what the pretrained weights bought. `resize_mode` is how images that are not square become so:
-    crop, pad, squash; multicrop, squares along the longer side whose features are averaged, for probes alone; or auto, the weights' own
-    unless images are long: then multicrop for probes, and where anything trains what single chooses, squash of very long ones. `seed` deals
-    images to folds. With several `processes`, on each of `nodes` machines, all compute features, each image's once; every one runs the
-    script that called this, and all but the first end here. Called again after it was interrupted it goes on: features and trainings are
-    kept in the cache. Raises `ConvAtlasError` where the data or the weights cannot be used, or the plan is none; `Stopped` after Ctrl-C or
-    SIGTERM in a training, when that was saved.
+    crop, pad, squash; multicrop, squares along the longer side whose features and scores are averaged; or auto, the weights' own unless
+    images are long, then multicrop. `seed` deals images to folds. With several `processes`, on each of `nodes` machines, all compute
+    features, each image's once; every one runs the script that called this, and all but the first end here. Called again after it was
+    interrupted it goes on: features and trainings are kept in the cache. Raises `ConvAtlasError` where the data or the weights cannot be
+    used, or the plan is none; `Stopped` after Ctrl-C or SIGTERM in a training, when that was saved.
     """
     clock = _Clock()
     if maps not in ("float32", "float16"):
         raise ConvAtlasError(f"maps in {maps}.", remedy="Give float32 or float16.")
     _refuse_contradictions(backbone, backbones, plan, budget, augment, control)
     _refuse_idle(plan, budget, bn=bn, augment=augment, maps=maps)
-    if budget is not None or control or not plan.startswith(("auto", "probe")):  # something trains
-        resize_mode = _of_one_square(resize_mode)
     seconds = parse_budget(budget) if isinstance(budget, str) else budget
     several = [] if backbones is None else entrants(backbones, weights, download=download, progress=progress)
     source = None if several else find_weights(weights, name=backbone, download=download, progress=progress)
@@ -187,16 +184,6 @@ def _refuse_contradictions(
         raise ConvAtlasError(
             "the plan scratch is its own control.", remedy="Leave out the control, or choose another plan."
         )
-
-
-def _of_one_square(mode: FitMode) -> FitMode:
-    """The way for networks that train, which see one square. Raises `ConvAtlasError` where several were asked for."""
-    if mode == "multicrop":
-        raise ConvAtlasError(
-            "several crops of an image are for probes: a network that trains, for a plan, a budget or a control, sees one square.",
-            remedy="Give plan probe, without budget and control, or the resize mode crop, pad or squash.",
-        )
-    return "single" if mode == "auto" else mode
 
 
 def _refuse_idle(plan: str, budget: str | float | None, *, bn: str, augment: int, maps: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -33,14 +34,15 @@ def prepared(
 
     Raises `ConvAtlasError` where fewer than `least` can be read.
     """
+    height, width, channels = square.shape
     if how == "auto":
-        how = "cached" if len(records) * square.channels * square.size**2 > LARGE else "memory"
+        how = "cached" if len(records) * math.prod(square.shape) > LARGE else "memory"
     if how == "cached":
         cached = Cached(dataset, records, labels, square, progress=progress, say=say)
         for failure in cached.failures:
             say(f"left out: {failure}")
         return cached
-    pixels = np.empty((len(records), square.channels, square.size, square.size), np.uint8)
+    pixels = np.empty((len(records), channels, height, width), np.uint8)
     read: list[int] = []
     for place, item in enumerate(examine(dataset, records, preprocessing=square)):
         if item.pixels is None:

@@ -70,7 +70,7 @@ class Cached:
                 "decoder": DECODER,
             },
             count=len(contents),
-            shape=(preprocessing.channels, preprocessing.size, preprocessing.size),
+            shape=(preprocessing.channels, *preprocessing.shape[:2]),
             dtype="uint8",
         )
         first = dict(zip(reversed(sha256s), reversed(records), strict=True))
@@ -109,7 +109,7 @@ def _decoded(
     progress: Progress,
 ) -> Iterator[NDArray[np.uint8]]:
     """The images in the order of their contents, black where one cannot be decoded: then `said` has the reason."""
-    shape = (preprocessing.channels, preprocessing.size, preprocessing.size)
+    shape = (preprocessing.channels, *preprocessing.shape[:2])
     for place, item in enumerate(examine(dataset, records, preprocessing=preprocessing)):
         if item.sha256 != contents[place]:
             raise ConvAtlasError(

@@ -26,11 +26,11 @@ from convatlas.train.loop import answers, train
 from convatlas.train.processes import Alone
 from convatlas.train.run import Run
 from convatlas.transfer.frozen import Audit, Norms, Tuned, parted
-from convatlas.transfer.maps import Maps, Precision, TooLarge, cached_maps
+from convatlas.transfer.maps import Maps, Precision, Squares, TooLarge, cached_maps
 from convatlas.transfer.plans import ALL, Plan
 from convatlas.transfer.probe import Probe
 from convatlas.zoo import ConvNet, feature
-from convatlas.zoo.inference import for_inference
+from convatlas.zoo.inference import apart, by_image, for_inference, stacked
 from convatlas.zoo.joined import Pairs, followed, joined
 
 STEPS = 400  # of a fine-tuning, within these epochs
@@ -49,6 +49,7 @@ class Tuning:
     norms: Norms = "frozen"
     views: int = 1  # ways in which an image is shown; 1 is as it is in use
     maps: Precision = "float32"  # in which maps that are trained on are kept; those that judge are exact
+    crops: int = 1  # squares of an image, one under the other
 
     @property
     def cut(self) -> str | None:
@@ -178,7 +179,8 @@ class Finetune:
         With a `run` it goes on where that stopped, and raises `Stopped` when it is asked to stop.
         """
         config = self.tuning.config
-        if images.prepared:  # augmented already, where that was asked for
+        taking, shown = self._taking(images), self._squares(images, config)
+        if shown.prepared:  # augmented already, where that was asked for
             config = replace(config, augment=Augment())
 
         def audited(epoch: Epoch) -> None:
@@ -186,7 +188,7 @@ class Finetune:
 
         with joined(self._pairs), run.listening() if run else nullcontext():
             history = train(
-                *(self._taking(images), images, config),
+                *(taking, shown, config),
                 together=Alone(self._device),
                 run=run,
                 log=audited,
@@ -212,7 +214,7 @@ class Finetune:
         if self._seen is None:
             return images, 0.0
         with closing(images.batches([(torch.arange(len(images)), 0)])) as read, torch.inference_mode():
-            x = standardised(next(read).to(self._device).float() / 255, self.tuning.config)
+            x = standardised(apart(next(read)).to(self._device).float() / 255, self.tuning.config)
             x = x.contiguous(memory_format=torch.channels_last)
             self._seen(x)
             started = time.perf_counter()
@@ -220,7 +222,7 @@ class Finetune:
             seconds = time.perf_counter() - started
         if not isinstance(maps, torch.Tensor):  # then it is run anew in every step
             return images, 0.0
-        return Maps(maps.cpu().numpy(), 1, images.labels, images.names, "tried"), seconds
+        return Maps(stacked(maps, len(images)).cpu().numpy(), 1, images.labels, images.names, "tried"), seconds
 
     def seen(self, images: Images) -> Seen:
         """What the network makes of images, or of their maps, in evaluation mode."""
@@ -231,15 +233,16 @@ class Finetune:
         ]
         try:  # one process has them in order
             with joined(self._pairs):
-                given = answers(self._taking(images), images, self.tuning.config, Alone(self._device))
+                shown = self._squares(images, replace(self.tuning.config, augment=Augment()))
+                given = answers(self._taking(images), shown, self.tuning.config, Alone(self._device))
                 logits = [logits for _, logits in given]
         finally:
             for handle in handles:
                 handle.remove()
         return Seen(
             logits=torch.cat(logits).double().cpu().numpy(),
-            maps=torch.cat(maps).float().cpu().numpy(),
-            read=torch.cat(read).float().cpu().numpy(),
+            maps=by_image(torch.cat(maps), len(images)).float().cpu().numpy(),
+            read=by_image(torch.cat(read), len(images)).float().cpu().numpy(),
         )
 
     def _followed(self, shape: tuple[int, ...]) -> Pairs:
@@ -250,6 +253,10 @@ class Finetune:
             pairs = followed(whole.trained, whole.frozen(image))
         whole.train()
         return pairs
+
+    def _squares(self, images: Images, config: TrainConfig) -> Images:
+        """`images` as the network takes them, where each has several squares; else, and of maps, themselves."""
+        return images if images.prepared or self.tuning.crops == 1 else Squares(images, config)
 
     def _taking(self, images: Images) -> Tuned:
         return self._of_maps if images.prepared else self._of_images

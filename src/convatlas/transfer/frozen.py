@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from convatlas.errors import ConvAtlasError
 from convatlas.train.images import digest
 from convatlas.zoo import ConvNet, iter_cuts, prefix, suffix
+from convatlas.zoo.inference import apart, by_image
 
 # What batch norms do in the part that trains: nothing, follow the images' statistics, or also learn scale and shift.
 Norms = Literal["frozen", "stats", "train"]
@@ -21,7 +22,10 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Tuned(nn.Module):
-    """`trained(frozen(x))`, sharing weights with the network that was parted. Without a frozen part it takes what the frozen part made."""
+    """`trained(frozen(x))`, sharing weights with the network that was parted. Without a frozen part it takes what the frozen part made.
+
+    Of an image of several squares, one under the other, it gives the mean.
+    """
 
     def __init__(self, frozen: nn.Module | None, trained: nn.Module, norms: Norms) -> None:
         super().__init__()
@@ -35,7 +39,7 @@ class Tuned(nn.Module):
         self.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.trained(self.frozen(x))
+        return by_image(self.trained(self.frozen(apart(x))), len(x))
 
     def train(self, mode: bool = True) -> Tuned:
         super().train(mode)

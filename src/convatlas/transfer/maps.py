@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -27,6 +28,7 @@ from convatlas.train.augment import augmented, standardised
 from convatlas.train.config import Augment, TrainConfig
 from convatlas.train.images import Images, Wanted, digest
 from convatlas.train.order import seed_of
+from convatlas.zoo.inference import apart, stacked
 
 Precision = Literal["float32", "float16"]  # of numbers that are kept
 MOST = 65504.0  # in float16
@@ -37,7 +39,8 @@ class TooLarge(ConvAtlasError):
 
 
 class Maps:
-    """The maps (n, c, h, w) of labelled images at a cut, with `views` ways to see each: batches take one of them by their seed."""
+    """The maps (n, c, h, w) of labelled images at a cut, those of several squares one under the other, with `views` ways to see each:
+    batches take one of them by their seed."""
 
     crops, prepared = False, True
 
@@ -59,6 +62,36 @@ class Maps:
 
     def sha256(self) -> str:
         return digest(self.labels, self._key)
+
+
+class Squares:
+    """Images of several squares each, as a network takes them: every square changed at random by itself, then standardised."""
+
+    crops, prepared = False, True
+
+    def __init__(self, images: Images, config: TrainConfig) -> None:
+        self.labels, self.names = images.labels, images.names
+        self._images, self._config = images, config
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, wanted: Wanted) -> Generator[Tensor]:
+        config, seeds = self._config, deque[int]()
+
+        def noted() -> Iterator[tuple[Tensor, int]]:
+            for pair in wanted:
+                seeds.append(pair[1])
+                yield pair
+
+        for pixels in self._images.batches(noted()):
+            x, draws = apart(pixels).float() / 255, torch.Generator().manual_seed(seeds.popleft())
+            x = augmented(x, config.image_size, config.augment, draws, colour=config.mean)
+            yield stacked(standardised(x, config), len(pixels))
+
+    def sha256(self) -> str:
+        c = self._config
+        return digest(self._images.sha256(), json.dumps([asdict(c.augment), c.image_size, c.mean, c.std]))
 
 
 def cached_maps(
@@ -105,7 +138,7 @@ def cached_maps(
         otherwise=f"fine-tune from a later stage{', or on maps in float16, which take half' * (dtype == 'float32')}",
         identity=json.loads(json.dumps(identity)),  # as it will be read back
         count=len(images) * views,
-        shape=tuple(first.shape[1:]),
+        shape=tuple(stacked(first, 1).shape[1:]),
         dtype=dtype,
     )
 
@@ -115,8 +148,8 @@ def cached_maps(
             fresh = min(size, len(images) - start)
             chosen = [(start + i) % len(images) for i in range(size)]  # a last batch is filled up
             with torch.inference_mode():
-                made = [frozen(_shown(images, shown, chosen, view, device))[:fresh].cpu() for view in range(views)]
-            for image in torch.stack(made, dim=1).flatten(0, 1):
+                made = [frozen(_shown(images, shown, chosen, view, device)) for view in range(views)]
+            for image in torch.stack([stacked(maps, size)[:fresh].cpu() for maps in made], dim=1).flatten(0, 1):
                 yield image.numpy() if dtype == "float32" else _halved(image)
             progress(start + fresh, len(images))
 
@@ -132,18 +165,22 @@ def _halved(image: Tensor) -> NDArray[Any]:
 
 
 def _shown(images: Images, config: TrainConfig, chosen: Sequence[int], view: int, device: str) -> Tensor:
-    """Those images (b, c, h, w) as the network sees them the `view`-th time, standardised."""
+    """The squares (b · m, c, h, w) of those images as the network sees them the `view`-th time, standardised."""
     with closing(images.batches([(torch.tensor(chosen), 0)])) as read:
         pixels = next(read).to(device).float() / 255
     if config.augment != Augment():
         drawn = [
             augmented(
-                x[None], config.image_size, config.augment, _draws(config.seed, view, i, device), colour=config.mean
+                apart(x[None]),
+                config.image_size,
+                config.augment,
+                _draws(config.seed, view, i, device),
+                colour=config.mean,
             )
             for i, x in zip(chosen, pixels, strict=True)
         ]
         pixels = torch.cat(drawn)
-    return standardised(pixels, config).contiguous(memory_format=torch.channels_last)
+    return standardised(apart(pixels), config).contiguous(memory_format=torch.channels_last)
 
 
 def _draws(seed: int, view: int, image: int, device: str) -> torch.Generator:

@@ -130,9 +130,10 @@ class Workshop:
         """How a plan is trained on so many images."""
         p = self.source.preprocessing
         found = tuning(plan, images, p.size, p.mean, p.std, seed=self._seed)
-        config = replace(found.config, balance=self._balance)
+        found = replace(found, crops=p.crops, config=replace(found.config, balance=self._balance))
+        config = found.config
         if plan.kind == "scratch":  # whose images are always augmented
-            return replace(found, config=config)
+            return found
         if self._augment:
             config = replace(config, augment=AUGMENT)
         views = self._augment if self._augment and found.cut else 1
@@ -237,7 +238,13 @@ class Workshop:
         return {
             "network": f"{self.source.name} {tuned.plan}",
             "config": asdict(tuned.config),
-            "tuned": {"plan": str(tuned.plan), "norms": tuned.norms, "views": tuned.views, "maps": tuned.maps},
+            "tuned": {
+                "plan": str(tuned.plan),
+                "norms": tuned.norms,
+                "views": tuned.views,
+                "maps": tuned.maps,
+                "crops": tuned.crops,
+            },
             "data": {"images": self._sha256, "rows": digest(torch.from_numpy(rows), torch.from_numpy(others))},
             "weights": {"initial": digest(*fine.model.state_dict().values()), "frozen": fine.audit.sha256()},
             "keeps": keeps,

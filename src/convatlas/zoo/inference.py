@@ -49,6 +49,11 @@ def apart(images: Tensor) -> Tensor:
     return images.unflatten(2, (-1, size)).transpose(1, 2).flatten(0, 1)
 
 
+def stacked(squares: Tensor, images: int) -> Tensor:
+    """The inverse of `apart`: squares (images · m, c, s, s), of images or of maps, as (images, c, m · s, s)."""
+    return squares if len(squares) == images else squares.unflatten(0, (images, -1)).transpose(1, 2).flatten(2, 3)
+
+
 def by_image(found: Tensor, images: int) -> Tensor:
     """The means over each image's squares, (images, ...), of what was found of squares as `apart` has them, (images · m, ...)."""
     return found if len(found) == images else found.unflatten(0, (images, -1)).mean(1)
