@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import shutil
@@ -18,7 +19,7 @@ import torch
 from convatlas import catalogue, zoo
 from convatlas.data import Dataset, Preprocessing, Record, decode, scan
 from convatlas.jobs import images
-from convatlas.jobs.images import Pass, extract_features
+from convatlas.jobs.images import KnownFacts, Pass, extract_features
 from convatlas.transfer import features
 from convatlas.transfer.features import FeatureStore
 from convatlas.weights.load import load_network
@@ -262,8 +263,12 @@ def test_an_interrupted_pass_keeps_what_it_computed(
         if done == 9:  # one batch of eight is through
             raise error
 
-    with pytest.raises(error):
+    with pytest.raises(error) as held:
         run(folder, source, progress=interrupt)
+    sha256s = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*.png"))]
+    known = KnownFacts()
+    assert sum(known(sha256) is not None for sha256 in sha256s) >= 9, "written now, not when the error is forgotten"
+    assert held.traceback
     assert counts(run(folder, source)) == (4, 4)
 
 

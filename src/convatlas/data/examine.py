@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -57,7 +57,7 @@ def examine(
     wanted: Callable[[str], bool] = lambda sha256: True,
     workers: int | None = None,
     ahead: int = _AHEAD,
-) -> Iterator[Examined]:
+) -> Generator[Examined]:
     """Read, hash and decode `records`, in order.
 
     Pixels come with `preprocessing` and where `wanted(sha256)`; with `views` what that makes of the image on `background`.

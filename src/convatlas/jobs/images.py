@@ -12,7 +12,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,7 @@ class KnownFacts:
         """Keeps what another process has found out, as JSON."""
         self._new |= {sha256: json.dumps(found).encode() for sha256, found in facts.items()}
 
-    def watch(self, stream: Iterable[Examined]) -> Iterator[Examined]:
+    def watch(self, stream: Iterable[Examined]) -> Generator[Examined]:
         """Passes the images of a stream on, keeping what is found out about them."""
         with self:
             for item in stream:
@@ -134,17 +135,15 @@ def extract_features(
         model, _ = load_network(source, num_classes=0, in_channels=preprocessing.channels)
         return zoo.taps(model, store.cuts)
 
-    try:
+    with closing(store), closing(stream), closing(known.watch(itertools.chain(first, stream))) as watched:
         extraction = extract(
-            known.watch(itertools.chain(first, stream)),
+            watched,
             store,
             network,
             preprocessing,
             device=chosen,
             progress=lambda done: progress("decode and forward", done, len(records)),
         )
-    finally:
-        store.close()
     return Pass(extraction=extraction, store=store, import_seconds=import_seconds)
 
 
