@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,19 @@ from convatlas.bundle.classifier import Classifier
 from convatlas.bundle.load import load
 from convatlas.bundle.look import look
 from convatlas.data import Views
-from convatlas.data.preprocessing import square_boxes
+from convatlas.data.preprocessing import crop_boxes
 from convatlas.errors import ConvAtlasError
+from convatlas.jobs.candidates import candidates
 from convatlas.jobs.ensemble import ensemble
 from convatlas.jobs.fit import fit
+from convatlas.jobs.measure import measure
+from convatlas.jobs.sees import sees
+from convatlas.jobs.which_network import _costs
 from convatlas.metrics import softmax
+from convatlas.weights.source import find_weights
 from convatlas.zoo.heads.probe import ProbeConfig
 from convatlas.zoo.inference import apart, by_image, normalised
-from tiny import CLASSES, photo, write_model, write_split
+from tiny import CLASSES, NETWORK, photo, write_model, write_split
 
 CROPS = 3
 SEVERAL = {"fit": "multicrop", "crops": CROPS}
@@ -50,7 +56,7 @@ def of_squares(classifier: Classifier, image: Image.Image) -> np.ndarray:
     """(crops, classes), the logits of each square alone."""
     p = classifier.preprocessing.single
     squares = [
-        image.crop(box).resize((p.size, p.size), Image.Resampling.BILINEAR) for box in square_boxes(*image.size, CROPS)
+        image.crop(box).resize((p.size, p.size), Image.Resampling.BILINEAR) for box in crop_boxes(*image.size, CROPS)
     ]
     pixels = torch.from_numpy(np.stack([np.asarray(square) for square in squares]))
     with torch.inference_mode():
@@ -74,6 +80,7 @@ def test_squares_taken_apart_come_together_by_image() -> None:
 @pytest.mark.parametrize("upright", [False, True])
 def test_an_answer_is_of_the_mean_score_whatever_the_batch(classifier: Classifier, upright: bool) -> None:
     images = [long_image(i, upright=upright) for i in range(11)]
+    images.append(images[0].resize((400, 40)))  # too long for so many squares
     for image, found in zip(images, said(classifier, images), strict=True):
         logits = of_squares(classifier, image)
         assert np.ptp(logits, axis=0).max() > 0.1  # squares differ
@@ -154,9 +161,43 @@ def test_an_ensemble_may_have_members_of_both_kinds(classifier: Classifier, tmp_
     assert both.forward_passes(Views()) == CROPS + 1
 
 
+@pytest.mark.parametrize("size", [(60_000, 2), (1, 9_000), (700, 100), (120, 40), (41, 40)])
+def test_maps_of_any_image_are_small_and_of_all_of_it(classifier: Classifier, size: tuple[int, int]) -> None:
+    """Changing any part of an image changes its map there, and a map has no more places than the crops have."""
+    image = long_image(1).resize(size)
+    found = classifier.explain(image)
+    for map_ in found.maps:
+        assert max(map_.map.shape) <= 32 * CROPS and map_.map.mean() + map_.bias == pytest.approx(map_.logit, abs=1e-3)
+        assert min(map_.on_grid(14).shape) == 14 and max(map_.on_grid(14).shape) <= 14 * CROPS
+    assert found.box == (0, 0, *size)
+
+
 def test_sizes_are_needed_for_maps_of_several_squares(classifier: Classifier) -> None:
     shown = classifier.preprocessing.pixels(long_image(0))[None]
     with pytest.raises(ValueError, match="sizes"):
         activation_maps(look(classifier.members[0], shown), [CLASSES])
     with pytest.raises(ConvAtlasError, match="views"):
         classifier.predict(long_image(0), views="flip", false_reject=0.1)
+
+
+def test_what_it_costs_is_counted_of_all_crops(classifier: Classifier, tmp_path: Path) -> None:
+    one = write_model(tmp_path / "one", probe=classifier.probe)
+    several, single = candidates([classifier.folder, one])
+    assert several.mult_adds == CROPS * single.mult_adds
+    assert (several.row()["crops"], single.row()["crops"]) == (CROPS, 1)
+    found = measure([several.subject(), single.subject()], ["latency"], device="cpu", repeats=3).figures
+    taken = [found[each.name]["latency"].value or 0 for each in (several, single)]
+    assert taken[0] > taken[1]
+    if classifier.probe is None:
+        source = find_weights(classifier.folder)
+        parameters, mult_adds = _costs(replace(source, preprocessing=source.preprocessing.single))
+        assert _costs(source) == (parameters, CROPS * mult_adds)
+
+
+def test_its_weights_are_looked_at_through_one_square(tmp_path: Path) -> None:
+    own = write_model(tmp_path / "model", **SEVERAL)
+    root = write_split(tmp_path / "photos", {"train": 2})
+    for model, weights in ((own, None), (NETWORK, own)):
+        found = sees(model, root, weights=weights, images=4).json
+        assert found["size"] == 32
+        assert [stage["maps"][1:] for stage in found["stages"]] == [[32, 32], [16, 16], [8, 8]]

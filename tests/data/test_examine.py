@@ -80,7 +80,7 @@ def test_stays_a_bounded_way_ahead_and_stops_when_closed(dataset: Dataset) -> No
     stream = examine(Counting(), many)  # type: ignore[arg-type] - has what is asked of a data set
     for _ in range(5):
         next(stream)
-    stream.close()  # type: ignore[attr-defined] - it is a generator
+    stream.close()
     for thread in threading.enumerate():
         if thread.name.startswith("examine"):
             thread.join(10)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from convatlas.data import Preprocessing, choose, histogram, kept, scan, seen
 from convatlas.data.framing import LONG, header_sizes
-from convatlas.data.preprocessing import square_boxes
+from convatlas.data.preprocessing import crop_boxes, square_boxes
 from convatlas.errors import ConvAtlasError
 
 SIDES = st.integers(1, 900)
@@ -45,15 +45,17 @@ def test_the_square_lies_in_the_middle_and_kept_is_its_share(width: int, height:
 
 
 @given(SIDES, SIDES, st.integers(2, 8))
-def test_several_crops_show_all_but_the_gaps_between_them(width: int, height: int, crops: int) -> None:
+def test_several_crops_show_all_from_end_to_end(width: int, height: int, crops: int) -> None:
     p = replace(OWN, fit="multicrop", crops=crops)
-    assert seen(p, width, height) == (0, 0, width, height)
+    assert seen(p, width, height) == (0, 0, width, height) and kept(p, width, height) == 1
     along = np.zeros(max(width, height), bool)
-    for left, top, right, bottom in square_boxes(width, height, crops):
+    for left, top, right, bottom in crop_boxes(width, height, crops):
         assert 0 <= left < right <= width and 0 <= top < bottom <= height
-        assert right - left == bottom - top == min(width, height)
-        along[max(left, top) : max(left, top) + min(width, height)] = True
-    assert kept(p, width, height) == pytest.approx(along.mean(), abs=crops / len(along))  # of a pixel's rounding each
+        assert min(right - left, bottom - top) == min(width, height)
+        along[max(left, top) : max(right * (width > height), bottom * (width <= height))] = True
+    assert along.all()
+    if max(width, height) <= crops * min(width, height):
+        assert crop_boxes(width, height, crops) == square_boxes(width, height, crops)
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
@@ -102,6 +104,15 @@ def test_auto_leaves_the_weights_way_only_for_long_images(
     framing = choose("auto", replace(OWN, fit=own), scan(write(tmp_path, sizes)))
     assert framing.fit == expected
     assert framing.told == (expected != own)
+
+
+def test_a_model_that_takes_several_crops_forces_none_on_square_images_nor_do_test_images(tmp_path: Path) -> None:
+    several = replace(OWN, fit="multicrop", crops=4)
+    framing = choose("auto", several, scan(write(tmp_path / "square", [(30, 30)] * 4)))
+    assert (framing.fit, framing.crops) == ("crop", 1)
+    write(tmp_path / "parts/train", [(30, 30)] * 4)
+    write(tmp_path / "parts/test", [(120, 30)] * 6)
+    assert choose("auto", OWN, scan(tmp_path / "parts")).fit == "crop"
 
 
 @pytest.mark.parametrize(("length", "crops"), [(30, 2), (45, 3), (60, 3), (61, 4), (120, 5), (900, 8)])

@@ -78,14 +78,16 @@ def test_squash_is_a_plain_resize() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(90, 30), (30, 90), (31, 30), (40, 40)])
 @pytest.mark.parametrize("crops", [2, 3, 8])
-def test_several_crops_are_squares_from_end_to_end_one_under_the_other(width: int, height: int, crops: int) -> None:
+def test_several_crops_go_from_end_to_end_and_stand_one_under_the_other(width: int, height: int, crops: int) -> None:
     noise = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
     image, short = Image.fromarray(noise), min(width, height)
     found = Preprocessing(size=32, fit="multicrop", crops=crops).pixels(image)
     assert found.shape == Preprocessing(size=32, fit="multicrop", crops=crops).shape == (32 * crops, 32, 3)
+    length = max(short, max(width, height) // crops)  # two crops of an image three times as long are not square
+    wide, high = (length, short) if width > height else (short, length)
     for i, square in enumerate(np.split(found, crops)):
-        left, top = (round(i / (crops - 1) * (side - short)) for side in (width, height))
-        cut = image.crop((left, top, left + short, top + short))
+        left, top = (round(i / (crops - 1) * spare) for spare in (width - wide, height - high))
+        cut = image.crop((left, top, left + wide, top + high))
         assert np.array_equal(square, np.asarray(cut.resize((32, 32), Image.Resampling.BICUBIC)))
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convatlas.data import Preprocessing, Views
+from convatlas.data.preprocessing import square_boxes
 from convatlas.data.views import crops, scales, square_side, whole
 from convatlas.errors import ConvAtlasError
 
@@ -144,7 +145,7 @@ def test_crops_lie_inside_and_touch_every_border(side: int, size: int) -> None:
 
 @pytest.mark.parametrize("shape", [(40, 20), (20, 41), (20, 20)])
 def test_squares_begin_and_end_with_the_image(shape: tuple[int, int]) -> None:
-    found = Preprocessing(size=20, interpolation="nearest").squares(places(*shape), 3)
+    found = Preprocessing(size=20, interpolation="nearest").cut(places(*shape), square_boxes(*places(*shape).size, 3))
     axis = 0 if shape[0] > shape[1] else 1
     starts = [int(square[..., axis].min()) for square in found]
     assert starts == [0, round((max(shape) - 20) / 2), max(shape) - 20]

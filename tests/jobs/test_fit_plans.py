@@ -18,7 +18,7 @@ from convatlas.jobs.control import control_in_words
 from convatlas.jobs.fit import fit
 from convatlas.transfer import finetune
 from convatlas.transfer.frozen import Norms
-from tiny import write_photos
+from tiny import write_photos, write_weights
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +56,18 @@ def test_what_is_named_is_done_and_the_model_says_what_was_judged(
     assert result.plan == ("probe:all stages" if plan == "probe:all" else plan)
     assert (result.stage is None) == trains
     assert result.json["headline"] == "test"
+
+
+@pytest.mark.parametrize("network", ["lenet5", "lenet5_modern"])
+def test_the_last_hidden_layer_may_be_probed_whatever_the_network_s_own_classifier(
+    photos: Path, tmp_path: Path, network: str
+) -> None:
+    """LeNet-5's own is no linear layer but distances to codes."""
+    grey = {"size": 32, "resize": 32, "channels": 1, "mean": [0.5], "std": [0.5]}
+    weights = write_weights(tmp_path / f"{network}.safetensors", name=network, card={"preprocessing": grey})
+    result = fit(photos, weights=weights, out=tmp_path / "model", plan="probe:head.f6", report=False)
+    said, classes = predicted(result.bundle, photos), result.json["confusion"]["classes"]
+    assert [said.count(name) for name in classes] == np.sum(result.json["confusion"]["matrix"], axis=0).tolist()
 
 
 def test_tuning_is_in_the_report_and_in_words(photos: Path, backbone: Path, tmp_path: Path) -> None:

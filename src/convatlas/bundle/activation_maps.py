@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from convatlas import zoo
 from convatlas.bundle.look import Look, stage_modules
-from convatlas.data.preprocessing import square_boxes
+from convatlas.data.preprocessing import crop_boxes
 from convatlas.errors import ConvAtlasError
 from convatlas.zoo.heads.probe import ProbeNet
 
@@ -64,9 +64,10 @@ class ActivationMap:
     share: float | None  # of the parts' sizes, how much the map accounts for, 0 to 1; None where there is no telling
 
     def on_grid(self, side: int) -> np.ndarray:
-        """The map averaged over at most `side` × `side` places, its mean kept."""
-        size = (min(side, self.map.shape[0]), min(side, self.map.shape[1]))
-        found = F.adaptive_avg_pool2d(torch.from_numpy(self.map)[None], size)[0].numpy()
+        """The map averaged over at most `side` places along its shorter side and as many to a length along the other, its mean kept."""
+        share = min(1.0, side / min(self.map.shape))
+        height, width = (max(1, round(share * length)) for length in self.map.shape)
+        found = F.adaptive_avg_pool2d(torch.from_numpy(self.map)[None], (height, width))[0].numpy()
         return found + (self.map.mean() - found.mean())
 
 
@@ -187,12 +188,12 @@ def _of_network(seen: Look, image: int, classes: Sequence[int], usual: Tensor | 
 
 
 def _side_by_side(squares: Sequence[ActivationMap], width: int, height: int) -> ActivationMap:
-    """The map of an image from those of its squares, averaged where these overlap, 0 where none is; logits are means, as in use."""
+    """The map of an image from those of its crops, averaged where these overlap; logits are means, as in use."""
     side = max(_FINE, *squares[0].map.shape)
-    short = min(width, height)
-    rows, columns = (max(side, round(side * length / short)) for length in (height, width))
+    _, _, wide, high = crop_boxes(width, height, len(squares))[0]
+    rows, columns = max(side, round(side * height / high)), max(side, round(side * width / wide))
     total, times = np.zeros((rows, columns)), np.zeros((rows, columns))
-    for each, (left, top, _, _) in zip(squares, square_boxes(columns, rows, len(squares)), strict=True):
+    for each, (left, top, _, _) in zip(squares, crop_boxes(columns, rows, len(squares)), strict=True):
         large = F.interpolate(
             torch.from_numpy(each.map)[None, None], (side, side), mode="bilinear", align_corners=False
         )

@@ -26,7 +26,7 @@ from convatlas.zoo.heads.probe import ProbeConfig
 if TYPE_CHECKING:
     from convatlas.bundle.explanation import Explanation
 
-_TOGETHER = 32  # views that wait for the network together
+_TOGETHER = 32  # squares that wait for a network together
 
 
 class Classifier:
@@ -93,7 +93,7 @@ class Classifier:
         single = isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim <= 3)
         given: Sequence[Any] = [images] if single else list(cast(Iterable[Any], images))
         rows: list[Prediction] = []
-        together = images_together(looked)
+        together = self.images_together(looked)
         for start in range(0, len(given), together):
             rows += self._predict_batch(given[start : start + together], top, looked, promise)
         return rows
@@ -157,6 +157,10 @@ class Classifier:
     def forward_passes(self, views: Views) -> int:
         """How often a network runs for one image, with `along` at most."""
         return sum(member.forward_passes(views) for member in self.members)
+
+    def images_together(self, views: Views) -> int:
+        """How many images wait to be run at once: as many as give a few dozen squares."""
+        return max(1, _TOGETHER // max(member.forward_passes(views) for member in self.members))
 
     def views(self, image: Image.Image, views: Views) -> list[list[np.ndarray]]:
         """What each member is shown of a decoded image; needs no torch, and may be called from threads."""
@@ -234,11 +238,6 @@ class Classifier:
                 f"a {type(image).__name__} is not an image.", remedy="Give paths, PIL images or uint8 arrays."
             )
         return _rgb(image, self.background)
-
-
-def images_together(views: Views) -> int:
-    """How many images are run at once: as many as give a few dozen views."""
-    return max(1, _TOGETHER // views.forward_passes)
 
 
 def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

@@ -14,7 +14,7 @@ from convatlas.bundle.member import Member
 from convatlas.zoo.heads.probe import ProbeNet, pooled
 from convatlas.zoo.inference import apart, by_image, normalised
 
-TOGETHER = 8  # images of one pass
+TOGETHER = 8  # squares of one pass
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -18,7 +18,7 @@ from convatlas.metrics import softmax
 from convatlas.zoo.heads.probe import ProbeConfig
 from convatlas.zoo.inference import apart, by_image, normalised
 
-_BATCH = 8
+_BATCH = 8  # squares
 
 
 class Member:
@@ -73,8 +73,8 @@ class Member:
             alike.setdefault(view.shape, []).append(i)
         with torch.inference_mode():
             for places in alike.values():
-                for start in range(0, len(places), _BATCH):
-                    chosen = places[start : start + _BATCH]
+                for start in range(0, len(places), self._together):
+                    chosen = places[start : start + self._together]
                     pixels = torch.from_numpy(np.stack([seen[i] for i in chosen])).to(self.device)
                     scores[chosen] = self._scores(pixels, dense).cpu().double().numpy()
         if not len(seen):
@@ -90,13 +90,18 @@ class Member:
         logits = []
         try:
             with torch.inference_mode():
-                for start in range(0, len(pixels), _BATCH):
-                    batch = torch.from_numpy(pixels[start : start + _BATCH]).to(self.device)
+                for start in range(0, len(pixels), self._together):
+                    batch = torch.from_numpy(pixels[start : start + self._together]).to(self.device)
                     logits.append(self._scores(batch, dense=False))
         finally:
             hook.remove()
         of_images = by_image(torch.cat(read), len(pixels))
         return torch.cat(logits).cpu().double().numpy(), of_images.cpu().double().numpy()
+
+    @property
+    def _together(self) -> int:
+        """How many images the network sees at once."""
+        return max(1, _BATCH // self.preprocessing.crops)
 
     def _scores(self, pixels: Tensor, dense: bool) -> Tensor:
         images = normalised(pixels, self.preprocessing.mean, self.preprocessing.std)

@@ -5,11 +5,11 @@ and makes everything smaller; several crops lose nothing and cost several times 
 `kept` how much of the image is in it, and `choose` decides for a folder from its aspect ratios alone, read from the files' headers.
 
 The rule was measured with a probe on the last stage of MobileNetV1 0.75, leave-one-out log-loss, on training images: docs/explain.md has
-the table. Of images up to 1.5 times as long as wide several crops gain nothing (0.095 to 0.128 cropped, 0.090 to 0.101 in three crops; of
-ants and bees as they are 0.084 and 0.116); of those twice as long they do (0.112 to 0.289, and 0.099 to 0.144), and of those three times as
-long log-loss falls to 0.9, 0.35, 0.3 and 0.1 of what it was. One crop more than covers the image is better: where an object lies on a
-border of two squares, a third shows it whole. Squashing and padding are only done where asked for: up to 2 cropping is as good as
-squashing, above several crops are better.
+the table. Of images up to 1.5 times as long as wide several crops gain little or nothing (0.097, 0.095, 0.119, 0.128 cropped, 0.096, 0.101,
+0.090, 0.099 in three crops; of ants and bees as they are 0.084 and 0.116); of those twice as long they do (0.158, 0.112, 0.238, 0.289, and
+0.108, 0.099, 0.123, 0.144), and of those three times as long log-loss falls to 0.9, 0.35, 0.3 and 0.1 of what it was. One crop more than
+covers the image is better: where an object lies on a border of two squares, a third shows it whole. Squashing is better than cropping from
+2.5 on, but nowhere better than several crops, and padding is only done where asked for.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Framing:
 def seen(preprocessing: Preprocessing, width: int, height: int) -> tuple[float, float, float, float]:
     """Left, top, right and bottom, in pixels of an upright image, of the square that becomes the network's input.
 
-    With "pad" it reaches beyond the image; with "multicrop" it is all of it, from the first square to the last. Exact but for the rounding
+    With "pad" it reaches beyond the image; with "multicrop" several squares become it, from end to end. Exact but for the rounding
     of a resize.
     """
     p = preprocessing
@@ -69,8 +69,6 @@ def seen(preprocessing: Preprocessing, width: int, height: int) -> tuple[float, 
 
 def kept(preprocessing: Preprocessing, width: int, height: int) -> float:
     """The share of an image's area, 0 to 1, that the network is shown."""
-    if preprocessing.fit == "multicrop":
-        return min(1.0, preprocessing.crops / aspect(width, height))
     left, top, right, bottom = seen(preprocessing, width, height)
     return (min(right, width) - max(left, 0)) * (min(bottom, height) - max(top, 0)) / (width * height)
 
@@ -78,19 +76,20 @@ def kept(preprocessing: Preprocessing, width: int, height: int) -> float:
 def choose(asked: str, own: Preprocessing, dataset: Dataset) -> Framing:
     """The way to make this folder's images square: the one `asked` for or, of "auto", the weights' own unless images are long.
 
-    How many crops there are follows from the images. Raises `ConvAtlasError` for a word that is none of these.
+    How many crops there are follows from the images, those of a training part where there is one. Raises `ConvAtlasError` for a word that
+    is none of these.
     """
     if asked not in get_args(FitMode):
         raise ConvAtlasError(
             f"there is no way {asked!r} to make an image square.", remedy=f"Use {', '.join(get_args(FitMode))}."
         )
-    given = asked != "auto"
-    looked = [] if given and asked != "multicrop" else header_sizes(dataset, dataset.records)
+    own, given = own.single, asked != "auto"
+    looked = [] if given and asked != "multicrop" else header_sizes(dataset, dataset.of("train") or dataset.records)
     middle = statistics.median([aspect(*size) for size in looked] or [1.0])
     fit: Fit = "multicrop" if own.fit == "crop" and middle >= LONG else own.fit
     if given:
         fit = asked  # type: ignore[assignment] - what is left of the words
-    crops = min(math.ceil(middle) + 1, MOST_CROPS) if fit == "multicrop" else 1  # which overlap
+    crops = min(math.ceil(middle) + 1, MOST_CROPS) if fit == "multicrop" else 1  # which overlap where so many suffice
     reason = f"images are made square by {_words(fit, crops)}, {'as asked for' if given else 'as for these weights'}."
     if not given and fit != own.fit:
         reason = (

@@ -4,7 +4,8 @@
 transform, equal pixel for pixel; its two roundings (the long side truncated, the crop's corner rounded half to even) are
 kept because weights were measured with them. Only images over 256 times as long as wide are cut first, to save memory.
 
-`fit="multicrop"` is for long images: squares along the longer side, one under the other in one array of bytes. Whoever runs a network on
+`fit="multicrop"` is for long images: squares along the longer side, one under the other in one array of bytes; of an image too long for so
+many squares, equal parts, squashed. Whoever runs a network on
 it takes them apart (`zoo.inference.apart`) and averages what comes out, features as well as scores, which for a linear classifier is the
 same.
 """
@@ -12,7 +13,7 @@ same.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -24,6 +25,7 @@ from convatlas.data.colour import Colour
 from convatlas.errors import ConvAtlasError
 
 Fit = Literal["crop", "pad", "squash", "multicrop"]
+Box = tuple[int, int, int, int]  # left, top, right and bottom, in pixels of an image
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -53,7 +55,7 @@ class Preprocessing:
     size: int = 224  # of the square, pixels
     resize: int = 256  # what the short side becomes before the crop; "crop" only
     fit: Fit = "crop"  # crop the centre, pad (letterbox) on the background, squash to a square, or several crops
-    crops: int = 1  # squares along the longer side, evenly spaced from end to end; more than one for "multicrop" only
+    crops: int = 1  # along the longer side, evenly spaced from end to end; more than one for "multicrop" only
     interpolation: Interpolation = "bicubic"
     mean: tuple[float, ...] = IMAGENET_MEAN  # subtracted after scaling to 0..1
     std: tuple[float, ...] = IMAGENET_STD
@@ -98,17 +100,17 @@ class Preprocessing:
         if image.mode != mode:
             image = image.convert(mode)
         if self.fit == "multicrop":
-            return np.concatenate(self.squares(image, self.crops))
+            return np.concatenate(self.cut(image, crop_boxes(*image.size, self.crops)))
         square = {"crop": self._crop, "pad": self._pad, "squash": self._squash}[self.fit](image)
         return np.array(square).reshape(self.size, self.size, self.channels)
 
-    def squares(self, image: Image.Image, number: int) -> list[NDArray[np.uint8]]:
-        """The left, centre and right (or top, middle and bottom) squares of an image, or more, (size, size, channels) uint8 each.
+    def cut(self, image: Image.Image, boxes: Sequence[Box]) -> list[NDArray[np.uint8]]:
+        """These parts of an image, each resized to (size, size, channels) uint8.
 
         Each is cut out before it is resized, which but for a pixel at its border is the same and never makes a large image.
         """
-        alone = replace(self, fit="squash", crops=1)  # of a square this is a plain resize
-        return [alone.pixels(image.crop(box)) for box in square_boxes(*image.size, number)]
+        alone = replace(self, fit="squash", crops=1)
+        return [alone.pixels(image.crop(box)) for box in boxes]
 
     @property
     def single(self) -> Preprocessing:
@@ -178,8 +180,17 @@ class Preprocessing:
         return image.resize((self.size, self.size), _INTERPOLATIONS[self.interpolation])
 
 
-def square_boxes(width: int, height: int, number: int) -> list[tuple[int, int, int, int]]:
-    """Left, top, right and bottom, in pixels, of so many squares along an image's longer side, evenly spaced from end to end."""
-    short = min(width, height)
-    starts = [(round(share * (width - short)), round(share * (height - short))) for share in np.linspace(0, 1, number)]
-    return [(left, top, left + short, top + short) for left, top in starts]
+def square_boxes(width: int, height: int, number: int) -> list[Box]:
+    """So many squares along an image's longer side, evenly spaced from end to end: left, centre and right, or top, middle and bottom."""
+    return _boxes(width, height, number, min(width, height))
+
+
+def crop_boxes(width: int, height: int, number: int) -> list[Box]:
+    """The same without gaps: where so many squares do not reach from end to end, each is as long as it must be."""
+    return _boxes(width, height, number, max(min(width, height), math.ceil(max(width, height) / number)))
+
+
+def _boxes(width: int, height: int, number: int, length: int) -> list[Box]:
+    wide, high = (length, height) if width >= height else (width, length)
+    starts = [(round(share * (width - wide)), round(share * (height - high))) for share in np.linspace(0, 1, number)]
+    return [(left, top, left + wide, top + high) for left, top in starts]

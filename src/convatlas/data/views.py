@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from convatlas.data.preprocessing import Preprocessing
+from convatlas.data.preprocessing import Preprocessing, crop_boxes, square_boxes
 from convatlas.errors import ConvAtlasError
 
 Pixels = NDArray[np.uint8]  # (h, w, channels)
@@ -99,17 +99,18 @@ class Views:
         if self.name == "along":
             ratio = max(image.size) / min(image.size)
             number = min(_PASSES["along"], math.ceil(ratio))
-            return [preprocessing.pixels(image)] if ratio < _ALONG else p.squares(image, number)
+            return [preprocessing.pixels(image)] if ratio < _ALONG else p.cut(image, crop_boxes(*image.size, number))
         if self.name == "flip":
             seen = [preprocessing.pixels(image)]
         elif self.name == "ten":
             side = square_side(p)
             seen = crops(replace(p, size=side, resize=side).pixels(image), p.size)
         elif self.name == "144":
+            three = square_boxes(*image.size, 3)
             seen = [
                 view
                 for scale in scales(p.size)
-                for square in replace(p, size=scale).squares(image, 3)
+                for square in replace(p, size=scale).cut(image, three)
                 for view in _six(square, p)
             ]
         else:

@@ -32,6 +32,7 @@ class Candidate:
     network: str  # the zoo's
     folder: Path | None = None
     input_size: tuple[int, int, int]  # channels, height, width
+    crops: int = 1  # such inputs an image
     num_classes: int
     parameters: int
     mult_adds: int  # of convolutions and fully connected layers, one image
@@ -50,6 +51,7 @@ class Candidate:
             "year": found.network.year,
             "depth": found.depth,
             "input_size": list(self.input_size),
+            "crops": self.crops,
             "classes": self.num_classes,
             "parameters": self.parameters,
             "mult_adds": self.mult_adds,
@@ -63,6 +65,7 @@ class Candidate:
             name=self.name,
             network=self.network,
             input_size=self.input_size,
+            crops=self.crops,
             num_classes=self.num_classes,
             config=self.config,
             probe=self.probe,
@@ -124,9 +127,10 @@ def _of_folder(text: str, path: Path) -> Candidate:
         network=classifier.network,
         folder=path,
         input_size=size,
+        crops=classifier.preprocessing.crops,
         num_classes=len(classifier.classes),
         parameters=parameters,
-        mult_adds=mult_adds,
+        mult_adds=mult_adds * classifier.preprocessing.crops,
         accuracies=judged(classifier.about),
         config=own["config"],
         probe=own["probe"],

@@ -55,8 +55,9 @@ def explain_rows(
     member, training = classifier.members[0], classifier.training
     by_path = {record.path: record for record in dataset.records}
     rows = [{**row, "map": None, "map_method": None, "nearest": None} for _, row in found]
-    for start in range(0, min(MOST, len(found)), TOGETHER):
-        part = slice(start, min(start + TOGETHER, MOST))
+    together = max(1, TOGETHER // member.preprocessing.crops)
+    for start in range(0, min(MOST, len(found)), together):
+        part = slice(start, min(start + together, MOST))
         files = [dataset.read(record) for record, _ in found[part]]
         images = [decode(data, background=classifier.background)[0] for data in files]
         looked = look(member, np.stack([member.preprocessing.pixels(image) for image in images]))

@@ -50,11 +50,10 @@ def judge(
 
     Raises `ConvAtlasError` for a label that is none of its classes, and where no image can be read.
     """
-    from convatlas.bundle.classifier import images_together
 
     classes = ClassMap(classifier.classes)
     classes.align(sorted({record.label for record in records}), partial=True)
-    together = images_together(views)
+    together = classifier.images_together(views)
     examined: list[Examined] = []
     waiting: list[list[list[np.ndarray]]] = []
     found: list[np.ndarray] = []

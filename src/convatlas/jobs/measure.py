@@ -41,6 +41,7 @@ class Subject:
     network: str
     input_size: tuple[int, int, int]  # channels, height, width
     num_classes: int
+    crops: int = 1  # such inputs an image
     config: dict[str, Any] = field(default_factory=dict)  # fields of the network's config that differ
     probe: dict[str, Any] | None = None  # the probe of a model folder
 
@@ -105,9 +106,10 @@ def measure(
         if sum(map(_bytes, {**kept, subject.name: model}.values())) <= _KEPT_BYTES:
             kept[subject.name] = model
         for quantity in timed:
-            images = _images(subject, 1 if quantity == "latency" else batch).to(device)
+            shown = 1 if quantity == "latency" else batch
+            images = _images(subject, shown).to(device)
             seconds, joules = _round(model, images, device, _LEAST_SECONDS[quantity], counter)
-            figure = {"latency": seconds, "throughput": len(images) / seconds, "energy": joules / len(images)}[quantity]
+            figure = {"latency": seconds, "throughput": shown / seconds, "energy": joules / shown}[quantity]
             rounds[subject.name][quantity].append(figure)
         progress("measure", step + 1, steps)
     figures = {name: {q: Figure.of(values) for q, values in found.items()} for name, found in rounds.items()}
@@ -148,7 +150,7 @@ def _wait(device: str) -> None:
 
 
 def _images(subject: Subject, batch: int) -> Tensor:
-    return torch.randn(batch, *subject.input_size, generator=torch.Generator().manual_seed(0))
+    return torch.randn(batch * subject.crops, *subject.input_size, generator=torch.Generator().manual_seed(0))
 
 
 def _memory(subjects: Sequence[Subject], device: str, batch: int, progress: Progress) -> dict[str, Figure]:

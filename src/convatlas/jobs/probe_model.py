@@ -41,8 +41,11 @@ def save_probe(
     model, _ = load_network(source, num_classes=len(classes), in_channels=channels)
     stages, hidden = stage_names(model), hidden_names(model)
     means, deviations = taken(selection.name, stages, hidden)
-    config = None
-    if selection.name != (stages + hidden)[-1] or not (hidden or _averages(model)):
+    config, last = None, model.get_submodule(model.classifiers[0])
+    own = isinstance(last, torch.nn.Linear) and (
+        hidden or _averages(model)
+    )  # LeNet-5's original ends in distances to codes
+    if selection.name != (stages + hidden)[-1] or not own:
         config = ProbeConfig(means=means, deviations=deviations, features=len(probe.weight))
         model = ProbeNet(model, config, num_classes=len(classes))
     layer = model.get_submodule(model.classifiers[0] if isinstance(model, ConvNet) else "fc")

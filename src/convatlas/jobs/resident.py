@@ -53,7 +53,9 @@ def _in_a_fork(subject: Subject, batch: int) -> dict[str, Any]:
 def peak(subject: Subject, batch: int) -> int:
     """Bytes of weights, buffers and input, and by how much this process's resident memory peaks above what it holds before the pass."""
     model = subject.built()
-    images = torch.zeros(batch, *subject.input_size)  # zeros that are written to, so that they are resident
+    images = torch.zeros(
+        batch * subject.crops, *subject.input_size
+    )  # zeros that are written to, so that they are resident
     images.fill_(0.5)
     own = [*model.parameters(), *model.buffers(), images]
     with torch.inference_mode():

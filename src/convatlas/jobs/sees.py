@@ -130,7 +130,7 @@ def _network(
         classifier = load(model, device=device)
         return classifier.members[0].model, classifier.network, classifier.preprocessing.single, f"those of {model}"
     source = find_weights(weights, name=str(model), download=download)
-    p = source.preprocessing
+    p = source.preprocessing.single
     built, _ = load_network(source, num_classes=0, in_channels=p.channels)
     fast = for_inference(built, (1, p.channels, p.size, p.size)).to(device)
     return fast, source.name, p, source.tag

@@ -175,7 +175,7 @@ def _costs(source: WeightsSource) -> tuple[int, int]:
     config = replace(zoo.config_of(source.name), **source.config)
     model = zoo.skeleton(source.name, num_classes=0, in_channels=p.channels, config=config)
     whole = analyse(model, (p.channels, p.size, p.size)).whole
-    return whole.parameters, whole.cost.mult_adds
+    return whole.parameters, whole.cost.mult_adds * p.crops
 
 
 def _entrant(name: str, *, path: str | Path | None, download: bool, progress: Progress) -> Entrant:
