@@ -187,12 +187,12 @@ def figures(found: Sequence[Compared]) -> dict[str, Any]:
 
 
 def told(each: Compared, first: Compared) -> str:
-    """`one 7×7 is less accurate than three 3×3: −2.1 points (…)`, or that no difference was shown."""
+    """`accuracy is lower with one 7×7 than with three 3×3: −2.1 points (…)`, or that no difference was shown."""
     assert each.difference, "the first is compared with nothing"
     a, b = each.variant.label, first.variant.label
     return {
-        "more": f"{a} is more accurate than {b}: {points(each.difference)}",
-        "less": f"{a} is less accurate than {b}: {points(each.difference)}",
+        "more": f"accuracy is higher with {a} than with {b}: {points(each.difference)}",
+        "less": f"accuracy is lower with {a} than with {b}: {points(each.difference)}",
         "neither": f"no difference in accuracy between {a} and {b} was shown: {points(each.difference)}",
         "unknown": f"{a} and {b} were trained from one seed only, which shows no difference: {points(each.difference)}",
     }[each.difference.shown]
