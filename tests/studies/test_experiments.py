@@ -200,13 +200,13 @@ def test_a_study_that_was_stopped_goes_on(data: Path, tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("name", ["filters", pytest.param("auxiliary", marks=pytest.mark.slow)])
 def test_settings_change_every_training_and_the_page_says_so(data: Path, tmp_path: Path, name: str) -> None:
-    changed = ["optim.warmup_epochs=0.5", "label_smoothing=0.1"]
+    changed = ["optim.warmup_epochs=0.5", "optim.momentum=0.8"]
     found = convatlas.study(
         name, data, out=tmp_path / "out", epochs=1, images=12, seeds=1, settings=changed, device="cpu"
     ).json
     configs = [json.loads(file.read_text())["config"] for file in (tmp_path / "out/runs").glob("*/run.json")]
-    assert configs and all((c["optim"]["warmup_epochs"], c["label_smoothing"]) == (0.5, 0.1) for c in configs)
-    assert "Every training has optim.warmup_epochs=0.5, label_smoothing=0.1" in found["shortened"]
+    assert configs and all((c["optim"]["warmup_epochs"], c["optim"]["momentum"]) == (0.5, 0.8) for c in configs)
+    assert "Every training has optim.warmup_epochs=0.5, optim.momentum=0.8" in found["shortened"]
     assert "--set=optim.warmup_epochs=0.5" in found["command"] and found["settings"] == changed
 
 
