@@ -100,6 +100,23 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 }
 
 
+def test_a_thread_that_waits_for_ever_does_not_keep_an_interrupted_command(tmp_path: Path) -> None:
+    code = """
+import sys, threading
+from convatlas import cli
+from convatlas.cli import verbs
+
+def interrupted():
+    threading.Thread(target=threading.Event().wait).start()
+    raise KeyboardInterrupt
+
+verbs.app, cli._PATIENCE = interrupted, 0.2
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, timeout=60)
+    assert done.returncode == 130 and done.stderr.startswith(b"convatlas: interrupted")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of another kind")
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_ctrl_c_leaves_nothing_half_written_and_loses_nothing(

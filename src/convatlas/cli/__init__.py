@@ -8,13 +8,19 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
+import time
+
+_PATIENCE = (
+    5.0  # seconds; an interrupt in a thread pool can leave a lock locked for which its thread then waits for ever
+)
 
 
 def main() -> None:
     """The entry point of the `convatlas` command."""
     from convatlas.errors import ConvAtlasError, Stopped
 
-    stdout = sys.stdout
+    stdout, before = sys.stdout, set(threading.enumerate())
     for stream in (stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that this terminal cannot show must not stop the command
             stream.reconfigure(errors="backslashreplace")
@@ -46,6 +52,12 @@ def main() -> None:
             "to go on",
             file=sys.stderr,
         )
+        until = time.monotonic() + _PATIENCE
+        for thread in set(threading.enumerate()) - before:
+            if not thread.daemon:
+                thread.join(max(0.0, until - time.monotonic()))
+                if thread.is_alive():
+                    os._exit(130)
         sys.exit(130)
 
 
