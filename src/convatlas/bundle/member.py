@@ -49,7 +49,7 @@ class Member:
 
     def forward_passes(self, views: Views) -> int:
         """How often the network runs for one image, with `along` at most."""
-        return views.forward_passes * (self.preprocessing.crops if views.name in ("centre", "flip") else 1)
+        return views.forward_passes * (self.preprocessing.crops if views.own else 1)
 
     def views(self, image: Image.Image, views: Views) -> list[np.ndarray]:
         """What the network is shown of a decoded image, (h, w, channels) uint8 each."""

@@ -73,8 +73,13 @@ class Views:
         return tuple(int(side) for side in self.name.partition(":")[2].split(",") if side)
 
     @property
+    def own(self) -> bool:
+        """Whether they are what the model's own preprocessing makes, be that one square or several; all others are of single squares."""
+        return self.name in ("centre", "flip")
+
+    @property
     def forward_passes(self) -> int:
-        """What one image costs, with `along` at most: views of `dense` are of the whole image, all others of the network's own size."""
+        """What one image costs a model of single squares, with `along` at most: views of `dense` are of the whole image, all others of the network's own size."""
         return 2 * max(1, len(self.sides)) if self.dense else _PASSES[self.name]
 
     @property

@@ -129,11 +129,10 @@ class Workshop:
     def settings(self, plan: Plan, images: int) -> Tuning:
         """How a plan is trained on so many images."""
         p = self.source.preprocessing
-        found = tuning(plan, images, p.size, p.mean, p.std, seed=self._seed)
-        found = replace(found, crops=p.crops, config=replace(found.config, balance=self._balance))
-        config = found.config
+        found = replace(tuning(plan, images, p.size, p.mean, p.std, seed=self._seed), crops=p.crops)
+        config = replace(found.config, balance=self._balance)
         if plan.kind == "scratch":  # whose images are always augmented
-            return found
+            return replace(found, config=config)
         if self._augment:
             config = replace(config, augment=AUGMENT)
         views = self._augment if self._augment and found.cut else 1
