@@ -79,7 +79,8 @@ class Views:
 
     @property
     def forward_passes(self) -> int:
-        """What one image costs a model of single squares, with `along` at most: views of `dense` are of the whole image, all others of the network's own size."""
+        """What one image costs a model of one square, with `along` at most: views of `dense` are of the whole image, all others of the
+        network's own size."""
         return 2 * max(1, len(self.sides)) if self.dense else _PASSES[self.name]
 
     @property
