@@ -4,7 +4,8 @@ Whole processes on hymenoptera, the tutorial's own data, and on flowers12, all w
 no seed that its answer depends on. Peers take minutes, so what a run gave is kept in recorded/fine_tuning.json and the command, stopped,
 goes on; a round is one run of each side, ours among them, so that a ratio is of times of one round.
 
-Usage: `python benchmarks/fine_tuning.py` runs what is missing and prints the section; `--as-is` runs nothing.
+Usage: `python benchmarks/fine_tuning.py` runs what is missing and prints the section; `python benchmarks/fine_tuning.py hymenoptera/2 …`
+(set/seed) runs those rounds only; `--as-is` runs nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from measuring import ROOT, SHARED, WEIGHTS, Finished, fit, python, ratios, say,
 
 SETS = ("hymenoptera", "flowers12")
 SEEDS = range(5)
+ROUNDS = [f"{name}/{seed}" for seed in SEEDS for name in SETS]
 RECORD = ROOT / "benchmarks/recorded/fine_tuning.json"
 FASTER = 10
 NAMES = {
@@ -39,23 +42,25 @@ def run(side: str, data: Path, seed: int) -> Finished:
     return python("-W", "ignore", ROOT / "benchmarks/tutorial.py", data, WEIGHTS, str(seed), *half)
 
 
-def measured() -> dict[str, Any]:
-    """Set, seed and side: accuracy and seconds."""
-    known: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    for seed in SEEDS if "--as-is" not in sys.argv else ():
-        for name in SETS:
-            if f"{name}/{seed}" in known:
-                continue
-            found: dict[str, Any] = {}
-            for side in NAMES:
-                say(f"{name}, seed {seed}: {side}")
-                ran = run(side, SHARED / "data" / name, seed)
-                found[side] = {"accuracy": ran.json["accuracy"], "best": ran.json.get("best")}
-                found[side] |= {"seconds": ran.seconds, "cpu_seconds": ran.cpu_seconds}
-            known[f"{name}/{seed}"] = found
-            RECORD.parent.mkdir(parents=True, exist_ok=True)
-            RECORD.write_text(json.dumps(known, indent=1) + "\n")
-    return known
+def recorded() -> dict[str, Any]:
+    """Round and side: accuracy and seconds."""
+    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+
+
+def measure(rounds: Sequence[str]) -> None:
+    """Those of `rounds` that are not recorded, one after the other."""
+    for each in rounds:
+        if each in recorded():
+            continue
+        name, seed = each.split("/")
+        found: dict[str, Any] = {}
+        for side in NAMES:
+            say(f"{name}, seed {seed}: {side}")
+            ran = run(side, SHARED / "data" / name, int(seed))
+            found[side] = {"accuracy": ran.json["accuracy"], "best": ran.json.get("best")}
+            found[side] |= {"seconds": ran.seconds, "cpu_seconds": ran.cpu_seconds}
+        RECORD.parent.mkdir(parents=True, exist_ok=True)
+        RECORD.write_text(json.dumps(recorded() | {each: found}, indent=1) + "\n")
 
 
 def differences(rounds: list[dict[str, Any]], side: str) -> tuple[float, float]:
@@ -67,7 +72,14 @@ def differences(rounds: list[dict[str, Any]], side: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    known, rows, targets = measured(), [], []
+    asked = [word for word in sys.argv[1:] if word != "--as-is"]
+    if unknown := set(asked) - set(ROUNDS):
+        sys.exit(f"unknown rounds {sorted(unknown)}; there are {', '.join(ROUNDS)}")
+    if "--as-is" not in sys.argv:
+        measure(asked or ROUNDS)
+    if asked:
+        return
+    known, rows, targets = recorded(), [], []
     for name in SETS:
         rounds = [found for key, found in known.items() if key.startswith(f"{name}/")]
         if not rounds:
