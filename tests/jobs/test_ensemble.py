@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import convatlas
-from convatlas.data import scan
+from convatlas.data import Examined, Facts, Record, scan
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.ensemble import EnsembleResult, _gains
 from convatlas.jobs.judge import Judgement
@@ -113,7 +113,10 @@ def judgement(seed: int, members: int, images: int) -> Judgement:
     truth = rng.integers(0, 4, images)
     scores = rng.normal(size=(members, images, 4)) + 1.2 * rng.random(images)[:, None] * np.eye(4)[truth]
     powers = np.exp(2 * scores)
-    return Judgement(examined=[], read=[], members=powers / powers.sum(axis=2, keepdims=True), truth=truth)
+    facts = Facts(format="PNG", width=8, height=8, mode="RGB")
+    records = [Record(path=f"{i}.png", label=str(class_), split="val") for i, class_ in enumerate(truth)]
+    files = [Examined(record=record, sha256=record.path, facts=facts) for record in records]
+    return Judgement(examined=files, read=records, members=powers / powers.sum(axis=2, keepdims=True), truth=truth)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -214,3 +214,24 @@ def test_images_of_one_patient_are_not_independent(fitted: FitResult, tmp_path: 
     assert alone["accuracy"] == grouped["accuracy"]
     assert grouped["accuracy_interval"][0] < alone["accuracy_interval"][0]
     assert grouped["balanced_accuracy_interval"][0] < alone["balanced_accuracy_interval"][0]
+
+
+def test_copies_make_no_interval_narrower(fitted: FitResult, tmp_path: Path) -> None:
+    """Not of the scores, of a bin of the calibration, of what was promised, or of the images that are new."""
+    once, thrice = tmp_path / "once", tmp_path / "thrice"
+    write_photos(once, 100, 8)
+    shutil.copytree(once, thrice)
+    for path in sorted(thrice.rglob("*.png")):
+        for i in range(2):
+            shutil.copy(path, path.with_stem(f"{path.stem}-{i}"))
+    alone, copied = (evaluate(fitted.bundle, where, false_reject=0.2, sets=0.9).json for where in (once, thrice))
+    assert copied["images"] == 3 * alone["images"]
+
+    def widths(found: object) -> list[float]:
+        if isinstance(found, dict):
+            own = [found[key][1] - found[key][0] for key in found if key.endswith("_interval") and found[key]]
+            return own + [width for value in found.values() for width in widths(value)]
+        return [width for value in found for width in widths(value)] if isinstance(found, list) else []
+
+    assert len(widths(alone)) > 10
+    assert widths(copied) == pytest.approx(widths(alone), abs=0.03)

@@ -163,18 +163,18 @@ def _gains(dataset: Dataset, split: str, judged: Judgement, names: Sequence[str]
     alone = judged.members.argmax(axis=2) == judged.truth  # (members, n)
     counts = np.arange(1, len(alone) + 1)[:, None, None]
     first = (judged.members.cumsum(axis=0) / counts).argmax(axis=2) == judged.truth
-    rows = []
+    together, rows = judged.together, []
     for i, name in enumerate(names):
-        adds = None if i == 0 else _difference(first[i].astype(float) - first[i - 1])
+        adds = None if i == 0 else _difference(first[i].astype(float) - first[i - 1], together)
         rows.append(
             {
                 "model": name,
-                "alone": accuracy_with_interval(alone[i]),
-                "first": accuracy_with_interval(first[i]),
+                "alone": accuracy_with_interval(alone[i], together),
+                "first": accuracy_with_interval(first[i], together),
                 "adds": adds,
             }
         )
-    whole = accuracy_with_interval(first[-1])
+    whole = accuracy_with_interval(first[-1], together)
     return {
         "data": {"path": str(dataset.root), "split": split, "fingerprint": fingerprint(judged.examined)},
         "images": len(judged.read),
@@ -182,13 +182,13 @@ def _gains(dataset: Dataset, split: str, judged: Judgement, names: Sequence[str]
         "accuracy": whole["accuracy"],
         "accuracy_interval": whole["accuracy_interval"],
         "mean_member_accuracy": float(alone.mean()),
-        "gain": _difference(first[-1] - alone.mean(axis=0)),
+        "gain": _difference(first[-1] - alone.mean(axis=0), together),
         "protocol": f"{part_in_words(split, len(judged.read))}; members and their order as given; 95 % intervals: Wilson's, and of "
         "differences image by image Bonett and Price's",
         "table": rows,
     }
 
 
-def _difference(differences: np.ndarray) -> dict[str, Any]:
-    low, high = metrics.paired_interval(differences)
+def _difference(differences: np.ndarray, together: np.ndarray) -> dict[str, Any]:
+    low, high = metrics.paired_interval(differences, together=together)
     return {"difference": float(differences.mean()), "interval": [low, high], "shown": not low <= 0 <= high}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convatlas.bundle.confidence import Promise
-from convatlas.data import diagnose, scan, units
+from convatlas.data import diagnose, scan
 from convatlas.jobs.images import Progress, resolve_device, silent
 from convatlas.jobs.judge import Judgement, judge, part_in_words, part_of, views_json
 from convatlas.jobs.promises import promises_json
@@ -53,9 +52,7 @@ def evaluate(
     judged = judge(classifier, dataset, records, looked, "evaluate", progress, promise=promise)
     probabilities, truth, names = judged.probabilities, judged.truth, classifier.classes
     protocol = part_in_words(chosen, len(judged.read))
-    hashes = [item.sha256 for item in judged.examined if item.facts is not None]
-    together = units([record.group for record in judged.read], hashes)
-    trained_on = _trained_on(classifier, judged, hashes)
+    trained_on = _trained_on(classifier, judged)
     result = {
         "schema": SCHEMA,
         "model": str(classifier.folder),
@@ -64,7 +61,7 @@ def evaluate(
         "unreadable": [dataset.locate(item.record) for item in judged.examined if item.failure is not None],
         "views": views_json(classifier, looked),
         "protocol": protocol if looked.name == "centre" else f"{protocol}, probabilities averaged over views ({views})",
-        **scores(probabilities, truth, names, together=together),
+        **scores(probabilities, truth, names, together=judged.together),
         **_promises(promise, judged),
         "trained_on": trained_on,
         "alarms": _alarms(trained_on, len(judged.read)),
@@ -74,14 +71,15 @@ def evaluate(
     return EvaluateResult(json.loads(json.dumps(result)))
 
 
-def _trained_on(classifier: Classifier, judged: Judgement, hashes: Sequence[str]) -> dict[str, Any] | None:
+def _trained_on(classifier: Classifier, judged: Judgement) -> dict[str, Any] | None:
     """How many of the images the model was fitted on, and its accuracy on the others; None where it does not remember."""
     training = None if classifier.ensemble else classifier.training
     if training is None:
         return None
-    known = training.known(hashes)
-    right = judged.probabilities.argmax(axis=1) == judged.truth
-    return {"images": int(known.sum()), "without": None if known.all() else accuracy_with_interval(right[~known])}
+    known = training.known(judged.hashes)
+    right, others = judged.probabilities.argmax(axis=1) == judged.truth, ~known
+    without = accuracy_with_interval(right[others], judged.together[others]) if others.any() else None
+    return {"images": int(known.sum()), "without": without}
 
 
 def _alarms(trained_on: dict[str, Any] | None, images: int) -> list[str]:
@@ -102,4 +100,4 @@ def _promises(promise: Promise | None, judged: Judgement) -> dict[str, Any]:
     if promise is None:
         return {"none_of_these": None, "sets": None}
     assert judged.typicality is not None
-    return promises_json(promise, judged.probabilities, judged.typicality, judged.truth)
+    return promises_json(promise, judged.probabilities, judged.typicality, judged.truth, judged.together)

@@ -97,13 +97,15 @@ def _confidence(found: Material, decided: Decided) -> dict[str, Any]:
     """What false-reject rates and sets of classes the images show."""
     probe, adapted, tested = decided.selection.probe, decided.adapted, None
     if decided.typicality is not None:
-        tested = (decided.probabilities, decided.typicality, decided.judged.labels)
+        judged = decided.judged
+        tested = (decided.probabilities, decided.typicality, judged.labels, judged.together)
     if adapted and adapted.trained:
         out, held_out = adapted.judged, adapted.held_out[adapted.judged]
     else:
         out = np.flatnonzero(np.isfinite(probe.losses))
         held_out = softmax(probe.scale * probe.held_out[out])
-    return confidence_json(decided.confidence, held_out, found.train.labels[out], found.classes.names, tested)
+    labels, together = found.train.labels[out], found.train.together[out]
+    return confidence_json(decided.confidence, held_out, labels, together, found.classes.names, tested)
 
 
 def _image_counts(found: Material) -> dict[str, int]:

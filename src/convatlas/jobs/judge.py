@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convatlas.data import ClassMap, Dataset, Examined, Record, Views, examine
+from convatlas.data import ClassMap, Dataset, Examined, Record, Views, examine, units
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.images import Progress
 
@@ -34,6 +34,16 @@ class Judgement:
     def probabilities(self) -> np.ndarray:
         """(n, classes): the classifier's own, the mean over its members."""
         return self.members.mean(axis=0)
+
+    @property
+    def hashes(self) -> list[str]:
+        """(n,) of the files that could be read."""
+        return [item.sha256 for item in self.examined if item.facts is not None]
+
+    @property
+    def together(self) -> np.ndarray:
+        """(n,) equal for images of one unit: copies of a file, a group."""
+        return units([record.group for record in self.read], self.hashes)
 
 
 def judge(

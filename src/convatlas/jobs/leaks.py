@@ -58,13 +58,14 @@ def leak_json(found: Material, decided: Decided) -> dict[str, Any]:
                 "cosine": None if pair is None or pair.cosine is None else round(pair.cosine, 4),
             }
         )
-    count, exact = len(pairs), sum(row["exact"] for row in pairs)
+    count, exact, others = len(pairs), sum(row["exact"] for row in pairs), ~known.mask
+    without = (decided.right[others], found.test.together[others])
     return {
         "images": count,
         "of": len(found.test),
         "exact": exact,
         "near": count - exact,
-        "without": accuracy_with_interval(decided.right[~known.mask]) if 0 < count < len(found.test) else None,
+        "without": accuracy_with_interval(*without) if 0 < count < len(found.test) else None,
         "pairs": pairs,
     }
 

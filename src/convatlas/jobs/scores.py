@@ -64,11 +64,9 @@ def scores(
                 "count": bin_.count,
                 "confidence": _number(bin_.confidence),
                 "accuracy": _number(bin_.accuracy),
-                "accuracy_interval": list(metrics.wilson(round(bin_.accuracy * bin_.count), bin_.count))
-                if bin_.count
-                else None,
+                "accuracy_interval": list(bin_.accuracy_interval),
             }
-            for bin_ in metrics.reliability(probabilities, truth)
+            for bin_ in metrics.reliability(probabilities, truth, together=units)
             if bin_.count
         ],
     }

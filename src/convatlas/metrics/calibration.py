@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convatlas.metrics.clusters import share_interval
 from convatlas.metrics.confusion import labels
 
 
@@ -107,15 +108,22 @@ class Bin:
     count: int
     confidence: float  # their mean highest probability; NaN of an empty bin
     accuracy: float  # the share of them that is right; NaN of an empty bin
+    accuracy_interval: tuple[float, float]  # 95 %; (0, 1) of an empty bin
 
 
-def reliability(probabilities: ArrayLike, truth: ArrayLike, bins: int = 15) -> list[Bin]:
-    """The reliability diagram: `bins` equally wide bins of the highest probability, confidence against accuracy."""
+def reliability(
+    probabilities: ArrayLike, truth: ArrayLike, bins: int = 15, *, together: ArrayLike | None = None
+) -> list[Bin]:
+    """The reliability diagram: `bins` equally wide bins of the highest probability, confidence against accuracy.
+
+    Images that are equal in `together` (n,) are of one unit, which makes the bins' intervals wider (`share_interval`).
+    """
     given = np.asarray(probabilities, dtype=np.float64)
     true = one_each(given, truth)
     top = given.max(axis=1, initial=0.0)
     right = given.argmax(axis=1) == true if len(true) else np.zeros(0, dtype=bool)
     # the bins are closed above, so that certainty belongs to the last one
+    units = np.arange(len(true)) if together is None else np.asarray(together)
     index = np.clip(np.ceil(top * bins).astype(int) - 1, 0, bins - 1)
     counts = np.bincount(index, minlength=bins)
     return [
@@ -125,6 +133,7 @@ def reliability(probabilities: ArrayLike, truth: ArrayLike, bins: int = 15) -> l
             count=int(count),
             confidence=float(top[index == k].mean()) if count else float("nan"),
             accuracy=float(right[index == k].mean()) if count else float("nan"),
+            accuracy_interval=share_interval(right[index == k], units[index == k]),
         )
         for k, count in enumerate(counts)
     ]
