@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 import convatlas
+from convatlas.cli.ensemble import gains_text
 from convatlas.data import Examined, Facts, Record, scan
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.ensemble import EnsembleResult, _gains
+from convatlas.jobs.fit import FitResult
 from convatlas.jobs.judge import Judgement
 from convatlas.metrics import paired_interval, wilson
 from tiny import CLASSES, content, photo, state, write_model, write_photos, write_split
@@ -141,6 +143,25 @@ def test_the_table_is_what_counting_gives(data: Path, seed: int, monkeypatch: py
     low, high = found["gain"]["interval"]
     assert found["gain"]["shown"] == (low > 0 or high < 0)
     assert math.isclose(found["mean_member_accuracy"], np.mean(singles))
+
+
+def test_images_that_members_were_fitted_on_are_called_so(
+    fitted: FitResult, photos: Path, models: list[Path], tmp_path: Path
+) -> None:
+    """In the table, and by whoever judges the ensemble later, wherever the members lay."""
+    one = Path(shutil.move(shutil.copytree(fitted.bundle, tmp_path / "one"), tmp_path / "moved"))
+    seen, unseen = (
+        convatlas.ensemble([models[0], one], tmp_path / split, data=photos, split=split).json
+        for split in ("train", "test")
+    )
+    assert unseen["alarms"] == [] and unseen["trained_on"]["images"] == 0
+    assert seen["trained_on"] == {"images": seen["images"], "without": None}
+    assert "members were fitted on" in seen["alarms"][0] and gains_text(seen).startswith(f"! {seen['alarms'][0]}")
+    shutil.rmtree(one)
+    assert convatlas.evaluate(tmp_path / "test", photos, split="train").json["alarms"] == seen["alarms"]
+    every = convatlas.evaluate(tmp_path / "test", photos, split="all").json
+    assert every["trained_on"]["without"]["accuracy"] == unseen["accuracy"]
+    assert convatlas.load(tmp_path / "train").about["alarms"] == seen["alarms"]
 
 
 def test_without_data_nothing_is_claimed(models: list[Path], tmp_path: Path) -> None:

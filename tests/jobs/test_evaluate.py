@@ -200,7 +200,7 @@ def test_images_that_it_was_fitted_on_are_called_so(fitted: FitResult, photos: P
     assert "they say nothing of new images" in own["alarms"][0] and own["alarms"][0] in scores_text(own)
     every = evaluate(fitted.bundle, photos, split="all").json
     assert every["trained_on"]["without"]["accuracy"] == fresh["accuracy"]
-    assert f"on the other {fresh['images']} its accuracy is" in every["alarms"][0]
+    assert f"on the other {fresh['images']} the accuracy is" in every["alarms"][0]
     (shutil.copytree(fitted.bundle, tmp_path / "model") / "training.safetensors").unlink()
     unknown = evaluate(tmp_path / "model", photos, split="train").json
     assert unknown["trained_on"] is None and unknown["alarms"] == []

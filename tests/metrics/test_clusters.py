@@ -50,16 +50,18 @@ def test_units_of_independent_images_cost_little() -> None:
     assert high - low <= 1.25 * (plain[1] - plain[0])
 
 
-def test_it_covers_for_patients_of_several_images() -> None:
+@pytest.mark.parametrize(("patients", "images"), [(60, 5), (20, 5), (10, 30), (5, 50), (3, 50), (2, 20)])
+def test_it_covers_for_patients_of_several_images(patients: int, images: int) -> None:
     """Some patients are hard throughout: for their accuracy, and for what one classifier has right more often than another."""
-    generator, units = np.random.default_rng(0), np.repeat(np.arange(60), 5)
+    generator, units = np.random.default_rng(0), np.repeat(np.arange(patients), images)
     covered = []
     for _ in range(1000):
-        one, other = (np.repeat(generator.beta(4, 1, 60), 5) for _ in range(2))  # each of mean 0.8
-        right, rival = ((generator.random(300) < difficulty).astype(float) for difficulty in (one, other))
+        one, other = (np.repeat(generator.beta(4, 1, patients), images) for _ in range(2))  # each of mean 0.8
+        right, rival = ((generator.random(len(units)) < difficulty).astype(float) for difficulty in (one, other))
         (low, high), (less, more) = share_interval(right, units), paired_interval(right - rival, together=units)
         covered.append((low <= 0.8 <= high, less <= 0 <= more))
-    assert (np.mean(covered, axis=0) >= 0.92).all() and (np.mean(covered, axis=0) <= 0.98).all()
+    assert (np.mean(covered, axis=0) >= 0.92).all()
+    assert patients <= 10 or (np.mean(covered, axis=0) <= 0.98).all()  # of few nothing more is known
 
 
 def test_images_worth_less_widen_the_balanced_accuracy() -> None:

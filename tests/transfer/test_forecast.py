@@ -19,7 +19,8 @@ def made(floor: float, scale: float, exponent: float, images: int, classes: int,
     )
     deviations = np.sqrt(errors * (1 - errors) / images)
     together = 0.7 + 0.3 * np.eye(sizes)  # the same images judge every point
-    return Curve(points=points, covariance=together * np.outer(deviations, deviations), images=images, classes=classes)
+    covariance = together * np.outer(deviations, deviations)
+    return Curve(points=points, covariance=covariance, images=images, worth=images, classes=classes)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,20 @@ def test_what_belongs_together_is_never_on_both_sides() -> None:
     assert all(point.accuracy < 0.75 for point in apart.points)
     assert joined.points[-1].accuracy > 0.95
     assert apart.covariance[-1, -1] > 2 * 0.25 / 240 * 0.9  # six images of a group are less than six
+
+
+def test_copies_make_no_forecast_surer() -> None:
+    features, labels = clusters(120)
+    once = curve_of(features, labels)
+    copied = curve_of(features.repeat(4, axis=0), labels.repeat(4), np.repeat(np.arange(120), 4))
+    assert once.worth == 120 and 100 < copied.worth <= 120
+    for one, other in ((each.points[-1].interval for each in (once, copied)),):
+        assert other[1] - other[0] == pytest.approx(one[1] - one[0], rel=0.1)
+
+
+def test_points_that_are_all_right_are_not_certain() -> None:
+    curve = curve_of(10 * np.eye(2, dtype=np.float32)[np.arange(40) % 2], np.arange(40) % 2)
+    assert all(point.accuracy == 1 and point.interval[0] < 0.95 for point in curve.points)
 
 
 def test_many_images_are_not_all_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from convatlas.data import left_out
+from convatlas.data import left_out, stratified
 from convatlas.errors import ConvAtlasError
 from convatlas.metrics import softmax
 from convatlas.transfer.outer_folds import outer_folds_predictions
@@ -441,3 +441,35 @@ def test_single_images_of_classes_are_judged_by_the_nearest_mean_of_the_last_sta
     assert found.chosen == {0: None, 1: None}
     assert found.probabilities.argmax(axis=1).tolist() == [0, 1, 0, 1]
     assert found.probabilities.sum(axis=1) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 20])
+def test_two_images_a_class_are_judged_by_the_nearest_mean_whatever_is_dealt(classes: int) -> None:
+    """Inner folds of all images leave out each class's only image, which nothing could recognise."""
+    labels = np.repeat(np.arange(classes), 2)
+    features = 8.0 * np.eye(classes)[labels] + np.random.default_rng(classes).normal(size=(2 * classes, classes))
+    units = np.arange(len(labels))
+    for copies in (1, 3):  # which leave no more to choose by than what they are copies of
+        x, (truth, together) = features.repeat(copies, axis=0), (each.repeat(copies) for each in (labels, units))
+        for seed in range(5):
+            outer, folds = stratified(truth, together, k=5, seed=1 + seed), left_out(truth, together)
+            found = outer_folds_predictions({"last": x}, truth, classes, outer, folds=folds, together=together)
+            assert set(found.chosen.values()) == {None}
+            assert (found.probabilities.argmax(axis=1) == truth).mean() > 0.5
+
+
+def test_copies_make_no_stage_surer() -> None:
+    """What is chosen, and whether a difference is called real, is as with each image once."""
+    generator, labels, agreed = np.random.default_rng(0), np.repeat(np.arange(2), 30), {"units": 0, "images": 0}
+
+    def told(copies: int, together: NDArray[np.int64] | None = None) -> tuple[str, bool]:
+        rungs = {name: block.repeat(copies, axis=0) for name, block in blocks.items()}
+        found = select(rungs, labels.repeat(copies), 2, folds=np.repeat(np.arange(60), copies), together=together)
+        return found.name, "do not show" in found.reason or "by chance" in found.reason
+
+    for _ in range(15):
+        blocks = {name: generator.normal(size=(60, 5)) + 0.7 * labels[:, None] for name in ("first", "last")}
+        once = told(1)
+        agreed["units"] += told(4, np.repeat(np.arange(60), 4)) == once
+        agreed["images"] += told(4) == once
+    assert agreed["units"] >= 14 and agreed["images"] <= 12

@@ -112,6 +112,11 @@ class Classifier:
         """What its folder remembers of the training images; None where it does not."""
         return training_images(self.folder)
 
+    def fitted_on(self, sha256s: Sequence[str]) -> np.ndarray | None:
+        """(m,) which files of these hashes it, or a member of it, was fitted on; None where no folder remembers."""
+        remembered = [found for member in self.members if (found := training_images(member.folder))]
+        return np.any([each.known(sha256s) for each in remembered], axis=0) if remembered else None
+
     @cached_property
     def confidence(self) -> Confidence | None:
         """What its training images say of its answers; None where its folder does not have that."""

@@ -54,6 +54,7 @@ def gains_text(result: dict[str, Any]) -> str:
     verdict = "" if gain["shown"] else ": a difference these images do not show"
     return "\n".join(
         [
+            *(f"! {alarm}\n" for alarm in result["alarms"]),
             table(("member", "alone", "ensemble so far", "adds, points"), rows, right=(1, 2, 3)),
             "",
             f"The ensemble is right for {_with_interval(result['accuracy'], result['accuracy_interval'])}, a member for "

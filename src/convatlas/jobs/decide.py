@@ -112,7 +112,12 @@ def decide(found: Material, wanted: Wanted, *, progress: Progress) -> Decided:
     started, train, test, classes = time.perf_counter(), found.train, found.test, len(found.classes)
     progress("solve", 0, 1)
     rungs = rungs_of(wanted.plan, train.rungs(found.passed))
-    selection = select(rungs, train.labels, classes, class_weights=wanted.class_weights, folds=found.held_out)
+    selection = select(
+        *(rungs, train.labels, classes),
+        class_weights=wanted.class_weights,
+        folds=found.held_out,
+        together=found.together,
+    )
     by_rung: dict[str, np.ndarray] = {}
     unseen: dict[str, tuple[np.ndarray, ...]] = {}
     if len(test):
@@ -168,7 +173,10 @@ def _outer(
         dealt.append(stratified(labels, found.together, k=_OUTER_FOLDS, seed=wanted.seed + 1 + 1000 * i))
         made.append(
             outer_folds_predictions(
-                rungs, labels, len(found.classes), dealt[-1], class_weights=wanted.class_weights, folds=found.held_out
+                *(rungs, labels, len(found.classes), dealt[-1]),
+                class_weights=wanted.class_weights,
+                folds=found.held_out,
+                together=found.together,
             )
         )
     kept = np.flatnonzero(np.isfinite([one.probabilities for one in made]).all(axis=(0, 2)))

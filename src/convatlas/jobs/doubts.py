@@ -16,7 +16,7 @@ from convatlas.jobs.decide import Decided
 from convatlas.jobs.leaks import leaked
 from convatlas.jobs.material import Material, Side
 from convatlas.jobs.result import percent
-from convatlas.metrics import Gap, class_gaps, gap, label_suspects, softmax, without_choice
+from convatlas.metrics import Gap, Rights, class_gaps, gap, label_suspects, softmax, without_choice
 from convatlas.transfer.unlike import unlike
 
 _CARRIERS = 3  # classes named in a sentence
@@ -62,12 +62,13 @@ def _suspects(found: Material, side: Side, probabilities: np.ndarray) -> list[di
 def shift_json(found: Material, decided: Decided) -> dict[str, Any]:
     """The accuracy that the training images foretold beside that of the test images, leaked ones left out, in all and by class."""
     new = ~leaked(found).mask
-    rows, foretold = _foretold(found, decided)
-    own, other = found.train.labels[rows], found.test.labels[new]
-    right = decided.right[new].astype(np.float64)
-    whole = gap(foretold, right)
-    by_class = class_gaps(foretold, own, right, other, len(found.classes))
-    shares = [np.bincount(labels, minlength=len(found.classes)) / max(len(labels), 1) for labels in (own, other)]
+    foretold, new_ones = _foretold(found, decided), _rights(found.test, np.flatnonzero(new), decided.right[new])
+    whole = gap(foretold, new_ones)
+    by_class = class_gaps(foretold, new_ones, len(found.classes))
+    shares = [
+        np.bincount(side.labels, minlength=len(found.classes)) / max(len(side.labels), 1)
+        for side in (foretold, new_ones)
+    ]
     recalls = np.array([each.foretold if each.images[0] else 0.0 for each in by_class])
     looks = _looks(found, new)
     classes = [{"name": name, **_gap(each)} for name, each in zip(found.classes.names, by_class, strict=True)]
@@ -88,18 +89,22 @@ def shift_alarm(shift: dict[str, Any] | None) -> Iterator[str]:
         yield "Shift: " + shift["words"]
 
 
-def _foretold(found: Material, decided: Decided) -> tuple[np.ndarray, np.ndarray]:
+def _rights(side: Side, rows: np.ndarray, right: np.ndarray) -> Rights:
+    return Rights(right=right.astype(np.float64), together=side.together[rows], labels=side.labels[rows])
+
+
+def _foretold(found: Material, decided: Decided) -> Rights:
     """Training images and how often each is right when held out, the choice among candidates taken out of it."""
     labels = found.train.labels
     if decided.adapted and decided.trained:
         trials = decided.adapted.advice.trials
         rows = np.concatenate([trial.rows for trial in trials])
         said = np.concatenate([trial.logits.argmax(axis=1) for trial in trials])
-        return rows, (said == labels[rows]).astype(np.float64)
+        return _rights(found.train, rows, said == labels[rows])
     probes = decided.selection.probes.values()
     rows = np.flatnonzero(np.isfinite(decided.selection.probe.losses))
     right = [probe.held_out[rows].argmax(axis=1) == labels[rows] for probe in probes]
-    return rows, without_choice([probe.losses[rows] for probe in probes], right)
+    return _rights(found.train, rows, without_choice([probe.losses[rows] for probe in probes], right))
 
 
 def _looks(found: Material, new: np.ndarray) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from convatlas.bundle.folder import ensure_replaceable, whole_folder
 from convatlas.data import Dataset, Views, scan
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.images import Progress, fingerprint, resolve_device, silent
-from convatlas.jobs.judge import Judgement, judge, part_in_words, part_of
+from convatlas.jobs.judge import Judgement, judge, overlap_json, part_in_words, part_of
 from convatlas.jobs.scores import accuracy_with_interval
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def ensemble(
 
     Members are model folders or runs of `train`, in any number from two, of any networks and input sizes; classes are matched by name, in
     the first one's order. With `data` (as for `evaluate`) the result says what each member adds, in the order given, on `split`: by default
-    the validation split, else the test split, else everything. Choose members by a validation split, never by the test split.
+    the validation split, else the test split, else everything. Choose members by a validation split, never by the test split; where they
+    were fitted on these very images, as `fit` does on a validation split, `alarms` says so.
 
     Raises `ConvAtlasError` for members that are not models of the same classes, for one given twice, and for an ensemble among them.
     """
@@ -83,8 +84,19 @@ def ensemble(
     if dataset is not None and chosen is not None:
         records = [record for record in dataset.records if chosen in ("all", record.split)]
         judged = judge(joined, dataset, records, Views(), "evaluate", progress)
-        result |= _gains(dataset, chosen, judged, names)
-    kept = ("members", "images", "accuracy", "accuracy_interval", "mean_member_accuracy", "gain", "protocol", "table")
+        result |= _gains(dataset, chosen, judged, names) | overlap_json(joined, judged)
+    kept = (
+        "members",
+        "images",
+        "accuracy",
+        "accuracy_interval",
+        "mean_member_accuracy",
+        "gain",
+        "protocol",
+        "table",
+        "trained_on",
+        "alarms",
+    )
     about = {key: result[key] for key in kept if key in result}
     if "data" in result:
         about["data"] = {

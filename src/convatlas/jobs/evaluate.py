@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convatlas.bundle.confidence import Promise
 from convatlas.data import diagnose, scan
 from convatlas.jobs.images import Progress, resolve_device, silent
-from convatlas.jobs.judge import Judgement, judge, part_in_words, part_of, views_json
+from convatlas.jobs.judge import Judgement, judge, overlap_json, part_in_words, part_of, views_json
 from convatlas.jobs.promises import promises_json
-from convatlas.jobs.result import EvaluateResult, percent
-from convatlas.jobs.scores import accuracy_with_interval, mistakes, scores
-
-if TYPE_CHECKING:
-    from convatlas.bundle.classifier import Classifier
+from convatlas.jobs.result import EvaluateResult
+from convatlas.jobs.scores import mistakes, scores
 
 SCHEMA = "convatlas.evaluate/1"
 
@@ -52,7 +49,6 @@ def evaluate(
     judged = judge(classifier, dataset, records, looked, "evaluate", progress, promise=promise)
     probabilities, truth, names = judged.probabilities, judged.truth, classifier.classes
     protocol = part_in_words(chosen, len(judged.read))
-    trained_on = _trained_on(classifier, judged)
     result = {
         "schema": SCHEMA,
         "model": str(classifier.folder),
@@ -63,37 +59,11 @@ def evaluate(
         "protocol": protocol if looked.name == "centre" else f"{protocol}, probabilities averaged over views ({views})",
         **scores(probabilities, truth, names, together=judged.together),
         **_promises(promise, judged),
-        "trained_on": trained_on,
-        "alarms": _alarms(trained_on, len(judged.read)),
+        **overlap_json(classifier, judged),
         "mistakes": [row for _, row in mistakes(dataset, judged.read, probabilities, truth, names)],
         "problems": [problem.to_json() for problem in [*dataset.problems, *diagnose(dataset, judged.examined)]],
     }
     return EvaluateResult(json.loads(json.dumps(result)))
-
-
-def _trained_on(classifier: Classifier, judged: Judgement) -> dict[str, Any] | None:
-    """How many of the images the model was fitted on, and its accuracy on the others; None where it does not remember."""
-    training = None if classifier.ensemble else classifier.training
-    if training is None:
-        return None
-    known = training.known(judged.hashes)
-    right, others = judged.probabilities.argmax(axis=1) == judged.truth, ~known
-    without = accuracy_with_interval(right[others], judged.together[others]) if others.any() else None
-    return {"images": int(known.sum()), "without": without}
-
-
-def _alarms(trained_on: dict[str, Any] | None, images: int) -> list[str]:
-    """That these figures flatter, where they do."""
-    if not trained_on or not trained_on["images"]:
-        return []
-    count, without = trained_on["images"], trained_on["without"]
-    told = f"the model was fitted on {count:,} of these {images:,} images, so that its figures flatter"
-    if without is None:
-        return [f"{told}: they say nothing of new images."]
-    low, high = map(percent, without["accuracy_interval"])
-    return [
-        f"{told}; on the other {without['images']:,} its accuracy is {percent(without['accuracy'])} ({low} to {high})."
-    ]
 
 
 def _promises(promise: Promise | None, judged: Judgement) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
     selection, adapted, trained = decided.selection, decided.adapted, decided.trained
     classes, counts = found.classes.names, np.bincount(train.labels, minlength=len(found.classes)).tolist()
     leak = leak_json(found, decided) if len(test) else None
+    judged, labels = decided.judged, [record.label for record in decided.judged.records]
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "version": convatlas.__version__,
@@ -51,9 +52,9 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
             "fingerprint": fingerprint(found.passed.examined),
         },
         "shapes": shapes_json(found.framing, source.preprocessing, found.passed.examined),
-        **scores(decided.probabilities, decided.judged.labels, classes, counts, decided.judged.together),
+        **scores(decided.probabilities, judged.labels, classes, counts, judged.together),
         "temperature": 1 / decided.scale,
-        "outcomes": outcomes_json(decided.judged.sha256s, decided.rights, decided.judged.together),
+        "outcomes": outcomes_json(judged.sha256s, labels, decided.rights, judged.together),
         "confidence": _confidence(found, decided),
         "protocol": protocol_in_words(decided.judged.records, selection, decided.outer, adapted, decided.deals),
         "headline": "test" if len(test) else "outer folds",

@@ -11,6 +11,8 @@ import numpy as np
 from convatlas.data import ClassMap, Dataset, Examined, Record, Views, examine, units
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.images import Progress
+from convatlas.jobs.result import percent
+from convatlas.jobs.scores import accuracy_with_interval
 
 if TYPE_CHECKING:
     from convatlas.bundle.classifier import Classifier
@@ -107,6 +109,26 @@ def judge(
         truth=truth,
         typicality=np.concatenate(typicalities) if typicalities else None,
     )
+
+
+def overlap_json(classifier: Classifier, judged: Judgement) -> dict[str, Any]:
+    """`trained_on`: how many of the images the classifier was fitted on, and its accuracy `without` them; None where it does not remember.
+    And `alarms`: that its figures flatter, where they do."""
+    known = classifier.fitted_on(judged.hashes)
+    if known is None:
+        return {"trained_on": None, "alarms": []}
+    right, others = judged.probabilities.argmax(axis=1) == judged.truth, ~known
+    without = accuracy_with_interval(right[others], judged.together[others]) if others.any() else None
+    trained_on = {"images": int(known.sum()), "without": without}
+    if not known.any():
+        return {"trained_on": trained_on, "alarms": []}
+    who = "members were" if classifier.ensemble else "the model was"
+    told = f"{who} fitted on {known.sum():,} of these {len(known):,} images, so that the figures flatter"
+    if without is None:
+        return {"trained_on": trained_on, "alarms": [f"{told}: they say nothing of new images."]}
+    low, high = map(percent, without["accuracy_interval"])
+    told += f"; on the other {without['images']:,} the accuracy is {percent(without['accuracy'])} ({low} to {high})."
+    return {"trained_on": trained_on, "alarms": [told]}
 
 
 def views_json(classifier: Classifier, views: Views) -> dict[str, Any]:

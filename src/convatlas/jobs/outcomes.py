@@ -15,15 +15,19 @@ from typing import Any
 
 import numpy as np
 
+from convatlas.data import units
 from convatlas.metrics import paired_interval
 
 FIT = "fit.json"
 
 
-def outcomes_json(sha256s: Sequence[str], right: np.ndarray, together: np.ndarray) -> dict[str, Any]:
-    """Of images by their hashes, whether each was right in each deal (deals, n), and the ids of the units that they belong to (n,)."""
-    order = sorted(range(len(sha256s)), key=sha256s.__getitem__)
-    digest = hashlib.sha256("".join(sha256s[i] for i in order).encode()).hexdigest()
+def outcomes_json(
+    sha256s: Sequence[str], labels: Sequence[str], right: np.ndarray, together: np.ndarray
+) -> dict[str, Any]:
+    """Of images by their hashes and labels (n,), whether each was right in each deal (deals, n), and the ids of their units (n,)."""
+    images = list(zip(sha256s, labels, strict=True))
+    order = sorted(range(len(images)), key=images.__getitem__)
+    digest = hashlib.sha256(json.dumps([images[i] for i in order]).encode()).hexdigest()
     unit = np.unique(np.asarray(together)[order], return_inverse=True)[1]
     return {
         "of": digest,
@@ -35,11 +39,12 @@ def outcomes_json(sha256s: Sequence[str], right: np.ndarray, together: np.ndarra
 
 
 def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any] | None:
-    """By how much the first is right more often, with a paired 95 % interval; None where they were judged on different images."""
+    """By how much the first is right more often, with a paired 95 % interval; None where images or labels were others."""
     if ours["of"] != theirs["of"]:
         return None
     apart = _shares(ours) - _shares(theirs)
-    low, high = paired_interval(apart, together=ours.get("together") or theirs.get("together"))
+    together = units(*(each.get("together") or [None] * len(apart) for each in (ours, theirs)))
+    low, high = paired_interval(apart, together=together)
     return {
         "difference": float(apart.mean()),
         "difference_interval": [low, high],
@@ -51,7 +56,7 @@ def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, 
 
 
 def pairs(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """Each pair of the named model folders whose fits were judged on the same images, the more accurate first."""
+    """Each pair of the named model folders whose fits were judged on the same images and labels, the more accurate first."""
     known = {name: found for name, folder in folders.items() if (found := _of(folder))}
     rows = []
     for a, b in itertools.combinations(known, 2):

@@ -257,7 +257,7 @@ class Bench:
         mine = [tuple(block[rows] for block in blocks) for blocks in self.rungs.values()]
         rungs = dict(zip(self.rungs, mine, strict=True))
         held_out = left_out(labels[rows], self.together[rows])
-        selection = select(rungs, labels[rows], self.shop.num_classes, folds=held_out)
+        selection = select(rungs, labels[rows], self.shop.num_classes, folds=held_out, together=self.together[rows])
         seconds = time.perf_counter() - started
         for role, rung in (("top", self.stages[-1]), ("probe", selection.name)):
             scores = selection.probes[rung].scores([block[test] for block in self.rungs[rung]])

@@ -95,8 +95,12 @@ def protocol_in_words(
         several = f", dealt {len(deals.accuracies)} times and averaged" if deals and len(deals.accuracies) > 1 else ""
         tables = "; the tables are of the deal nearest to the mean" if several else ""
         how = "the stage and the strength are chosen anew on the others"
-        if None in outer.chosen.values():
-            how = "single images of classes leave nothing to choose by: the nearest of their means on the last stage counts"
+        without = sum(rung is None for rung in outer.chosen.values())
+        nearest = "leaves nothing to choose by: the nearest of the classes' means on the last stage counts"
+        if without == len(outer.chosen):
+            how = f"what is left {nearest}"
+        elif without:
+            how += f"; in {without} of them what is left {nearest}"
         folds = f"{len(outer.chosen)} outer folds of {count} images, stratified, copies and groups on one side{several}"
         return f"{folds}; in each {how}{tables}"
     split = judged[0].split

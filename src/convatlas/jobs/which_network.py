@@ -148,7 +148,9 @@ def _judged(
     found = gather(dataset, source, resize_mode, device=device, progress=progress, records=records)
     train, classes = found.train, len(found.classes)
     rungs = rungs_of(plan, train.rungs(found.passed))
-    selection = select(rungs, train.labels, classes, class_weights=class_weights, folds=found.held_out)
+    selection = select(
+        rungs, train.labels, classes, class_weights=class_weights, folds=found.held_out, together=train.together
+    )
     probe = selection.probe
     right = np.where(np.isfinite(probe.losses), probe.held_out.argmax(axis=1) == train.labels, np.nan)
     last = found.passed.store.means(train.sha256s)[catalogue.find(source.name).stages[-1]]

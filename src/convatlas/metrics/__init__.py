@@ -26,12 +26,13 @@ from convatlas.metrics.over_seeds import over_seeds
 from convatlas.metrics.paired import paired_interval
 from convatlas.metrics.ranks import kendall
 from convatlas.metrics.repeated import repeated_interval
-from convatlas.metrics.shift import Gap, class_gaps, difference_interval, gap, without_choice
+from convatlas.metrics.shift import Gap, Rights, class_gaps, difference_interval, gap, without_choice
 
 __all__ = [
     "Bin",
     "ClassRow",
     "Gap",
+    "Rights",
     "Suspect",
     "accuracy",
     "balanced_accuracy",

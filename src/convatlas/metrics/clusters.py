@@ -1,18 +1,25 @@
 """Kish. Survey Sampling. 1965: images that come in units (copies, one patient's, crops of one photo) tell less than as many others.
 
-By how much is read off the images themselves: the variance of a mean over units against that over images, the design effect.
+By how much is read off the images themselves: the variance of a mean over units against that over images, the design effect. Few units
+do not tell that variance well, for which Student's quantile stands instead of the normal one, as images fewer still.
 """
 
 from __future__ import annotations
+
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from convatlas.metrics.intervals import wilson
+from convatlas.metrics.over_seeds import student
+
+_NORMAL = NormalDist().inv_cdf(0.975)
+_MANY = 200  # units, from which on Student's quantile is as good as the normal one
 
 
 def independent_number(values: ArrayLike, together: ArrayLike | None = None, *, variance: float | None = None) -> float:
-    """How many independent images would make the mean of `values` (n,) as uncertain as it is; n at the most.
+    """How many independent images would give as wide a 95 % interval of the mean of `values` (n,); n at the most.
 
     Args:
         together: (n,) equal for images of one unit; None where each is one of its own.
@@ -32,7 +39,8 @@ def independent_number(values: ArrayLike, together: ArrayLike | None = None, *, 
         return float(units)
     totals = np.bincount(unit, given - mean)
     clustered = (totals**2).sum() / count**2 * units / (units - 1)
-    return count / float(np.clip(clustered / plain, 1.0, (sizes**2).sum() / count))
+    effect = float(np.clip(clustered / plain, 1.0, (sizes**2).sum() / count))
+    return count / effect * (_NORMAL / student(0.95, min(units, _MANY) - 1)) ** 2
 
 
 def share_interval(right: ArrayLike, together: ArrayLike | None = None) -> tuple[float, float]:

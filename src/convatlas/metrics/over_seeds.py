@@ -8,6 +8,7 @@ from the same seeds are compared by the differences, seed by seed.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,6 +35,7 @@ def over_seeds(values: ArrayLike, confidence: float = 0.95) -> tuple[float, floa
     return float(given.mean() - half), float(given.mean() + half)
 
 
+@cache
 def student(share: float, freedom: int) -> float:
     """The t within which, to both sides of 0, lies this share of Student's distribution."""
     low, high = 0.0, 1.0

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convatlas.metrics.clusters import independent_number
 from convatlas.metrics.intervals import wilson
 
 RESAMPLES = 200
@@ -49,27 +50,45 @@ def difference_interval(
     return p - q - float(np.hypot(p - low, more - q)), p - q + float(np.hypot(high - p, q - less))
 
 
-def gap(foretold: ArrayLike, found: ArrayLike, confidence: float = 0.95) -> Gap:
-    """Of one value from 0 to 1 an image: right or wrong there, or the share of choices with which it is right."""
-    before, after = (np.asarray(side, dtype=np.float64) for side in (foretold, found))
-    sums = (float(after.sum()), float(len(after))), (float(before.sum()), float(len(before)))
-    means = [total / images if images else float("nan") for total, images in sums]
+@dataclass(frozen=True, kw_only=True)
+class Rights:
+    """Images and how they were judged."""
+
+    right: NDArray[np.float64]  # (n,) from 0 to 1: right or wrong, or the share of choices with which it is right
+    together: NDArray[np.int64]  # (n,) equal for images of one unit: copies, a group
+    labels: NDArray[np.int64]  # (n,) class indices
+
+    def of(self, class_: int) -> Rights:
+        there = self.labels == class_
+        return Rights(right=self.right[there], together=self.together[there], labels=self.labels[there])
+
+    @property
+    def mean(self) -> float:
+        return float(self.right.mean()) if len(self.right) else float("nan")
+
+    @property
+    def independent(self) -> tuple[float, float]:
+        """How many of how many independent images being right would say as much."""
+        if not len(self.right):
+            return 0.0, 0.0
+        number = independent_number(self.right, self.together, variance=self.mean * (1 - self.mean))
+        return self.mean * number, number
+
+
+def gap(foretold: Rights, found: Rights, confidence: float = 0.95) -> Gap:
+    """Between what was foretold of some images and what was found on others."""
     return Gap(
-        foretold=means[1],
-        found=means[0],
-        difference=means[0] - means[1],
-        interval=difference_interval(*sums, confidence),
-        images=(len(before), len(after)),
+        foretold=foretold.mean,
+        found=found.mean,
+        difference=found.mean - foretold.mean,
+        interval=difference_interval(found.independent, foretold.independent, confidence),
+        images=(len(foretold.right), len(found.right)),
     )
 
 
-def class_gaps(
-    foretold: ArrayLike, labels: ArrayLike, found: ArrayLike, found_labels: ArrayLike, num_classes: int
-) -> list[Gap]:
+def class_gaps(foretold: Rights, found: Rights, num_classes: int) -> list[Gap]:
     """A gap for each class, with intervals that all hold together in 95 % of cases (Bonferroni's)."""
-    before, after = np.asarray(foretold, dtype=np.float64), np.asarray(found, dtype=np.float64)
-    own, other = np.asarray(labels), np.asarray(found_labels)
-    return [gap(before[own == k], after[other == k], 1 - 0.05 / num_classes) for k in range(num_classes)]
+    return [gap(foretold.of(k), found.of(k), 1 - 0.05 / num_classes) for k in range(num_classes)]
 
 
 def without_choice(

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
 from convatlas.data import stratified
+from convatlas.metrics import independent_number, share_interval
 from convatlas.transfer.probe import ClassWeights, image_weights
 from convatlas.transfer.ridge import Array, Index, Ridge
 
@@ -50,6 +50,7 @@ class Curve:
     points: tuple[Point, ...]
     covariance: Array  # (S, S) of the points' accuracies, from the images that judge them
     images: int  # that there are
+    worth: float  # as many independent ones would tell as much of the accuracy: fewer, where copies or groups are among them
     classes: int
 
 
@@ -106,12 +107,14 @@ def learning_curve(
     accuracy, covariance = _moments(rows[:, judged], units_used[judged])
     whole = np.isfinite(right)
     accuracy[-1] = right[whole].mean()  # of all images, where not all are in the curve
-    half = NormalDist().inv_cdf(0.975) * np.sqrt(np.diag(covariance))
+    intervals = [share_interval(row[judged], units_used[judged]) for row in rows[:-1]]
+    intervals.append(share_interval(right[whole], units[whole]))
     points = [
-        Point(images=size, accuracy=float(mean), interval=(float(max(mean - h, 0.0)), float(min(mean + h, 1.0))))
-        for size, mean, h in zip(sizes, accuracy, half, strict=True)
+        Point(images=size, accuracy=float(mean), interval=interval)
+        for size, mean, interval in zip(sizes, accuracy, intervals, strict=True)
     ]
-    return Curve(points=tuple(points), covariance=covariance, images=len(labels), classes=num_classes)
+    worth = len(labels) * independent_number(right[whole], units[whole]) / max(int(whole.sum()), 1)
+    return Curve(points=tuple(points), covariance=covariance, images=len(labels), worth=worth, classes=num_classes)
 
 
 def forecast(curve: Curve, more: int = MORE, *, measured: float = 0.0) -> Forecast:
@@ -125,8 +128,8 @@ def forecast(curve: Curve, more: int = MORE, *, measured: float = 0.0) -> Foreca
     chosen = np.random.default_rng(0).choice(len(weight), 4000, p=weight)
     level, floor, exponent = level[chosen], floor[chosen], exponent[chosen]
     gain = level * (1 - floor) * (1 - (1 + more / now) ** -exponent)
-    error = max(1 - curve.points[-1].accuracy, 1 / (curve.images + 2))
-    luck = np.hypot(_DRAW * np.sqrt(error * (1 - error) / curve.images), measured)
+    error = max(1 - curve.points[-1].accuracy, 1 / (curve.worth + 2))
+    luck = np.hypot(_DRAW * np.sqrt(error * (1 - error) / curve.worth), measured)
     seen = gain + luck * np.random.default_rng(1).normal(size=len(gain))
     low, low80, high80, high = np.quantile(seen, (0.025, 0.1, 0.9, 0.975)).tolist()
     band = []

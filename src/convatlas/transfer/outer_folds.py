@@ -40,23 +40,26 @@ def outer_folds_predictions(
     *,
     class_weights: ClassWeights = None,
     folds: ArrayLike | None = None,
+    together: ArrayLike | None = None,
     strengths: Sequence[float] = STRENGTHS,
 ) -> OuterFolds:
     """The nested estimate: for each outer fold, `select` on all other images, then predict it.
 
-    The final classifier learns from more images than any of these, so the estimate is, if anything, pessimistic. Where a fold leaves single
-    images of classes, none of which can be held out to choose by, an image is taken to be of the class whose mean on the last stage is
-    nearest.
+    The final classifier learns from more images than any of these, so the estimate is, if anything, pessimistic. Where a fold leaves no
+    class two images, or units, so that one could be held out to choose by, an image is taken to be of the class whose mean on the last
+    stage is nearest.
 
     Args:
         outer: (n,) fold ids, stratified, with groups and duplicates kept together; −1 is always fitted, never predicted.
         folds: (n,) the inner folds of all images; each selection uses those of its own. `outer` itself serves well.
             None leaves one out, which is right only if no two images belong together.
+        together: (n,) equal for images of one unit, as for `select`.
 
     The other arguments and the errors are those of `fit_probe`.
     """
     truth, fold_of = np.asarray(labels), np.asarray(outer)
     inner = None if folds is None else np.asarray(folds)
+    units = np.arange(len(truth)) if together is None else np.asarray(together)
     if fold_of.shape != truth.shape or (inner is not None and inner.shape != truth.shape):
         raise ValueError(f"there must be one fold id for each of the {len(truth)} images")
     probabilities = np.full((len(truth), num_classes), np.nan)
@@ -64,14 +67,17 @@ def outer_folds_predictions(
     for fold in np.unique(fold_of[fold_of >= 0]):
         out = fold_of == fold
         try:
+            if not _some_class_twice(truth[~out], units[~out]):
+                raise NothingHeldOut("every class has a single image, or unit, left")
             selection = select(
                 *(rungs, truth, num_classes),
                 class_weights=class_weights,
                 folds=inner,
+                together=units,
                 strengths=strengths,
                 rows=np.flatnonzero(~out),
             )
-        except NothingHeldOut:  # single images of classes, from which no strength can be chosen
+        except NothingHeldOut:
             chosen[int(fold)] = None
             probabilities[out] = _by_nearest_mean(rungs[usual_rung(rungs)], truth, num_classes, out)
             continue
@@ -80,12 +86,18 @@ def outer_folds_predictions(
     return OuterFolds(probabilities=probabilities, chosen=chosen)
 
 
+def _some_class_twice(labels: np.ndarray, units: np.ndarray) -> bool:
+    """Whether a class has two units: without one of them it can still be recognised."""
+    of_units = np.unique(np.stack([labels, units]), axis=1)[0]
+    return len(of_units) > len(np.unique(labels))
+
+
 def _by_nearest_mean(features: Features, labels: np.ndarray, num_classes: int, out: np.ndarray) -> Array:
     """(m, K) for the images that are `out`, by their distances to the means of the classes of the others."""
     x = np.concatenate([block.astype(np.float64) for block in blocks_of(features)], axis=1)
     there = np.unique(labels[~out])
     means = np.array([x[~out & (labels == label)].mean(axis=0) for label in there])
-    distances = np.square(x[out][:, None] - means).sum(axis=2)
+    distances = np.stack([np.square(x[out] - mean).sum(axis=1) for mean in means], axis=1)
     shares = np.zeros((int(out.sum()), num_classes))
     shares[:, there] = softmax(-distances / max(float(distances.mean()), np.finfo(np.float64).tiny))
     return shares

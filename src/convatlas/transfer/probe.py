@@ -212,6 +212,7 @@ def select(
     *,
     class_weights: ClassWeights = None,
     folds: ArrayLike | None = None,
+    together: ArrayLike | None = None,
     strengths: Sequence[float] = STRENGTHS,
     rows: Index | None = None,
 ) -> Selection:
@@ -222,7 +223,8 @@ def select(
     luck. It still owes some, more the fewer images there are, and is then made among many by chance; hence the standard error (Breiman,
     Friedman, Olshen, Stone. Classification and Regression Trees. 1984, 3.4.3), and for the last stage, the best one more often than any
     other. The chosen rung's held-out accuracy is optimistic still, so report that of a test split or of `outer_folds_predictions`.
-    Arguments and errors are those of `fit_probe`.
+    `together` (n,) is equal for images of one unit, copies or a group, which count together in the standard error; None where each is one
+    of its own. The other arguments and the errors are those of `fit_probe`.
     """
     if not rungs:
         raise ValueError("there is no rung to choose from")
@@ -232,14 +234,15 @@ def select(
         )
         for name, features in rungs.items()
     }
-    truth = np.asarray(labels) if rows is None else np.asarray(labels)[rows]
-    weights = image_weights(truth, num_classes, class_weights)
+    truth = np.asarray(labels)
+    units = np.arange(len(truth)) if together is None else np.asarray(together)
+    truth, units = (truth, units) if rows is None else (truth[rows], units[rows])
+    images = _Images(weights=image_weights(truth, num_classes, class_weights), units=units)
     least = min(probes, key=lambda rung: (probes[rung].log_loss, len(probes[rung].weight)))
     usual = usual_rung(probes)
-    gain, error = _gain(probes[least], probes[usual], weights)
-    if gain <= error:
-        return Selection(name=usual, probes=probes, reason=_reason(usual, probes, weights))
-    return Selection(name=least, probes=probes, reason=_reason(least, probes, weights))
+    gain, error = images.gain(probes[least], probes[usual])
+    chosen = usual if gain <= error else least
+    return Selection(name=chosen, probes=probes, reason=_reason(chosen, probes, images))
 
 
 def usual_rung(rungs: Mapping[str, object]) -> str:
@@ -306,16 +309,24 @@ def _losses(scores: Array, labels: np.ndarray) -> Array:
     return np.log(np.exp(scores - top[:, None]).sum(axis=1)) + top - scores[np.arange(len(labels)), labels]
 
 
-def _gain(probe: Probe, over: Probe, weights: Array) -> tuple[float, float]:
-    """By how much its held-out log-loss is lower, and that mean's standard error, of images so weighted."""
-    difference = over.losses - probe.losses
-    scored = np.isfinite(difference)
-    difference, weights = difference[scored], weights[scored] / weights[scored].sum()
-    gain = float(weights @ difference)
-    return gain, float(np.sqrt(weights**2 @ (difference - gain) ** 2))
+@dataclass(frozen=True, kw_only=True)
+class _Images:
+    """That probes are compared by."""
+
+    weights: Array  # (n,)
+    units: Index  # (n,)
+
+    def gain(self, probe: Probe, over: Probe) -> tuple[float, float]:
+        """By how much a probe's held-out log-loss is lower than another's, and the standard error of that mean over units."""
+        difference = over.losses - probe.losses
+        scored = np.isfinite(difference)
+        weights = self.weights[scored] / self.weights[scored].sum()
+        gain = float(weights @ difference[scored])
+        unit = np.unique(self.units[scored], return_inverse=True)[1]
+        return gain, float(np.linalg.norm(np.bincount(unit, weights * (difference[scored] - gain))))
 
 
-def _reason(name: str, probes: Mapping[str, Probe], weights: Array) -> str:
+def _reason(name: str, probes: Mapping[str, Probe], images: _Images) -> str:
     """How its log-loss compares with the least other, and whether the images show them to differ."""
     others = [rung for rung in probes if rung != name]
     if not others:
@@ -327,7 +338,7 @@ def _reason(name: str, probes: Mapping[str, Probe], weights: Array) -> str:
             f"{name} is the last stage, and no other lowers its held-out log-loss of {ours:.3f} by more than these images may show by "
             f"chance (the least is that of {second}, {theirs:.3f})."
         )
-    gain, error = _gain(probes[name], probes[second], weights)
+    gain, error = images.gain(probes[name], probes[second])
     doubt = "" if gain > 2 * error else ", a difference that these images do not show to be real"
     return f"the least held-out log-loss is that of {name}, {ours:.3f} against {theirs:.3f} of {second}{doubt}."
 

@@ -24,8 +24,8 @@ class Trials:
 
     @property
     def share(self) -> float:
-        """Of the images that a trial trains on."""
-        return 1 - 1 / len(self.outs)
+        """Of the images that a trial trains on, on average."""
+        return 1 - float(np.mean([len(out) for out in self.outs])) / len(self._rows)
 
     def run(self, plan: Plan, fold: int) -> Trial:
         """A plan that trains, trained without the images of a fold."""
@@ -46,7 +46,7 @@ class Trials:
                 folds=None if held_out is None else held_out[self._rows],
                 rows=others,
             )
-            logits = probe.scores([block[out] for block in blocks])
+            logits = probe.scale * probe.scores([block[out] for block in blocks])
             trials.append(Trial(fold=fold, rows=out, logits=logits, seconds=0.0))
         return trials
 
