@@ -210,6 +210,27 @@ def test_however_images_are_read_the_result_is_the_same(
     assert all(torch.allclose(tensors[0][key], x, rtol=1e-3, atol=1e-3) for key, x in tensors[1].items())
 
 
+@pytest.mark.parametrize("images", ["memory", "cached", "streamed"])
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_part_of_which_too_little_can_be_read_is_an_error(
+    photos: Path, tmp_path: Path, part: str, images: Literal["memory", "cached", "streamed"]
+) -> None:
+    root = Path(shutil.copytree(photos, tmp_path / "photos"))
+    for path in sorted((root / part).rglob("*.png"))[part == "train" :]:
+        path.unlink() if images == "streamed" and part == "train" else path.write_bytes(b"no image")
+    with pytest.raises(ConvAtlasError, match=r"images could be read, and [12] are needed|no images|nothing to tell"):
+        convatlas.train_recipe(RECIPE, root, out=tmp_path / "run", settings=QUICK, images=images)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_way_of_reading_is_named_where_a_run_is_refused(
+    photos: Path, trained: convatlas.TrainResult, tmp_path: Path
+) -> None:
+    shutil.copytree(trained.folder, tmp_path / "run")
+    with pytest.raises(ConvAtlasError, match='read: "InMemory" there, "Cached" now'):
+        convatlas.train_recipe(RECIPE, photos, out=tmp_path / "run", settings=QUICK, images="cached")
+
+
 def test_photos_that_are_cropped_are_streamed(photos: Path, tmp_path: Path) -> None:
     settings = ["epochs=1", "batch_size=4", "image_size=96", "augment.scale=0.3,1.0", "augment.pad=0"]
     result = convatlas.train_recipe(RECIPE, photos, out=tmp_path / "run", settings=settings)

@@ -33,7 +33,9 @@ from convatlas.studies.laboratory import LOGITS, RECORD, Counted, Laboratory, Tr
 from convatlas.studies.plans import PLANS, Length, plan_of
 from convatlas.studies.two_gpus import two_gpus
 from convatlas.studies.two_processes import TwoProcesses
+from convatlas.train.checkpoint import newest
 from convatlas.train.images import InMemory
+from convatlas.train.learner import last_result
 from convatlas.zoo.resnet import ResNet
 from tiny import state, write_split
 
@@ -238,6 +240,18 @@ def test_a_run_of_the_verb_train_is_taken_as_it_is(data: Path, tmp_path: Path) -
     trained, made = found.json["rows"]
     assert trained[2:] == made[2:] and "exactly as" in found.json["paragraph"]
     assert found.json["figures"]["largest_difference_of_a_logit"] <= 1e-5
+
+
+def test_where_weights_are_averaged_the_average_is_judged(laboratory: Laboratory) -> None:
+    """As in the curves, which are of what a training results in."""
+    laboratory = replace(laboratory, settings=("ema=0.9",))
+    (found,) = laboratory.trained([laboratory.of_recipe("resnet20_cifar", 0)])
+    checkpoint = newest(laboratory.runs / laboratory.of_recipe("resnet20_cifar", 0).folder / "checkpoints")
+    assert checkpoint and found.counted
+    average, last = last_result(checkpoint.tensors), checkpoint.tensors["model.head.fc.weight"]
+    assert all(torch.equal(found.state[key], x) for key, x in average.items())
+    assert not torch.equal(found.state["head.fc.weight"], last)
+    assert found.counted.held_out_error == pytest.approx(1 - found.epochs[-1]["held_out"])
 
 
 def test_of_a_finished_run_the_record_is_enough_where_weights_are_not_needed(

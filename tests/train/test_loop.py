@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
@@ -294,9 +295,9 @@ def test_micro_batches_add_up_to_the_batch(size: int) -> None:
     assert [epoch.top1 for epoch in again] == [epoch.top1 for epoch in first]
 
 
-def short_of_memory(most: int) -> nn.Module:
+def short_of_memory(most: int, model: nn.Module | None = None) -> nn.Module:
     """A network that finds no memory for more than `most` images at once, at its end: earlier layers have seen them by then."""
-    model = small_net()
+    model = model or small_net()
 
     def refuse(module: nn.Module, given: tuple[Tensor, ...]) -> None:
         if len(given[0]) > most:
@@ -344,8 +345,39 @@ def test_no_memory_to_judge_a_batch_loses_no_epoch() -> None:
 
 
 def test_no_memory_for_one_image_is_an_error() -> None:
-    with pytest.raises(ConvAtlasError, match=r"memory does not suffice for 1 images.*smaller"):
+    with pytest.raises(ConvAtlasError, match=r"memory does not suffice for 2 images at once. Batch norm.*smaller"):
         train(short_of_memory(0), stripes(40, seed=1), CONFIG)
+    without = nn.Sequential(OrderedDict(flat=nn.Flatten(), fc=nn.Linear(1200, 2)))
+    with pytest.raises(ConvAtlasError, match=r"memory does not suffice for 1 images at once\. Train on smaller"):
+        train(short_of_memory(0, without), stripes(40, seed=1), CONFIG)
+
+
+def test_no_image_is_left_alone_with_batch_norm() -> None:
+    """Ten images, no more than three at once, are 2, 3, 2 and 3, and not 3, 3, 3 and 1; a batch of three is not parted."""
+    pooled = nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(3, 4, 3),
+            pool=nn.AdaptiveAvgPool2d(1),
+            norm=nn.BatchNorm2d(4),
+            flat=nn.Flatten(),
+            fc=nn.Linear(4, 2),
+        )
+    )  # one value a channel of each image
+    said: list[str] = []
+    train(short_of_memory(3, pooled), stripes(40, seed=1), replace(CONFIG, batch_size=10), say=said.append)
+    assert len(said) == 2
+    with pytest.raises(ConvAtlasError, match=r"3 images, 2 at once, leave one alone, and batch norm"):
+        train(small_net(), stripes(40, seed=1), replace(CONFIG, batch_size=3, micro_batch=2))
+
+
+@pytest.mark.parametrize("part", range(1, 13))
+@pytest.mark.parametrize("size", range(1, 13))
+def test_micro_batches_are_as_large_as_one_another(part: int, size: int) -> None:
+    order = Order(torch.zeros(40, dtype=torch.int64), replace(CONFIG, batch_size=2 * part), rank=1, count=2)
+    parts = [indices for indices, _ in order.micro_batches(0, size, until=1)]
+    sizes = list(map(len, parts))
+    assert max(sizes) <= size and max(sizes) - min(sizes) <= 1 and min(sizes) == order.smallest(size)
+    assert torch.equal(torch.cat(parts), order.batch(0)[part:])
 
 
 def test_other_errors_of_the_network_are_its_own() -> None:
@@ -374,6 +406,12 @@ def test_a_retry_goes_on_from_where_the_epoch_began_at_a_tenth() -> None:
     assert len(said) == 1 and "epoch 3, step 2 of 2" in said[0] and "at a tenth of the learning rate" in said[0]
     assert [epoch.lr for epoch in history] == pytest.approx([e.lr * (1 if e.epoch < 3 else 0.1) for e in usual])
     assert [epoch.loss for epoch in history[:2]] == [epoch.loss for epoch in usual[:2]]
+
+
+def test_a_retry_in_float16_is_no_step_unscaled_twice() -> None:
+    config, said = replace(CONFIG, retries=1, precision="float16"), list[str]()
+    history = train(fails_once(4), stripes(40, seed=1), config, say=said.append)
+    assert len(said) == 1 and len(history) == CONFIG.epochs and all(math.isfinite(epoch.loss) for epoch in history)
 
 
 def test_after_the_last_retry_it_is_an_error() -> None:
@@ -469,7 +507,7 @@ def test_parts_of_processes_make_up_the_batch() -> None:
         for rank in range(4)
         for indices, _ in Order(labels, CONFIG, rank=rank, count=4).micro_batches(3, 3, until=4)
     ]
-    assert [len(part) for part in parts] == [3, 1] * 4
+    assert [len(part) for part in parts] == [2, 2] * 4
     assert torch.equal(torch.cat(parts), Order(labels, CONFIG).batch(3))
 
 

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from convatlas.errors import ConvAtlasError, Stopped
 from convatlas.train import Augment, Optim, TrainConfig, train
-from convatlas.train.checkpoint import newest
-from convatlas.train.run import open_run
+from convatlas.train.checkpoint import complete, newest
+from convatlas.train.learner import Learner
+from convatlas.train.run import Run, open_run
 
 CONFIG = TrainConfig(
     epochs=3,
@@ -193,6 +194,49 @@ def test_without_room_nothing_begins(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert metrics(tmp_path) == []
 
 
+def test_where_there_was_room_to_begin_there_is_room_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the three checkpoints that must fit two are there already."""
+    alone = go(tmp_path / "alone")
+    with open_run(tmp_path / "size", described()) as run:
+        learner = Learner(small_net(), CONFIG, steps=2, batch_size=16, micro_batch=16)
+        asked: list[int] = []
+        monkeypatch.setattr(Run, "ensure_room", lambda self, bytes_: asked.append(bytes_))
+        learner.ensure_room(run)
+    monkeypatch.undo()
+    disk = 3.5 * asked[0]
+
+    def usage(folder: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=disk - asked[0] * complete(tmp_path / "run/checkpoints"))
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    with pytest.raises(Stopped):
+        go(tmp_path / "run", stop_after=5)
+    result = go(tmp_path / "run")
+    assert all(torch.equal(result[key], x) for key, x in alone.items())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file is always full here")
+def test_a_log_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the epoch's checkpoint, and nothing is left to be written when the file is closed."""
+    alone, log = go(tmp_path / "alone"), Run.log
+
+    def full(self: Run, **row: Any) -> None:
+        with Path("/dev/full").open("r+b", buffering=0) as device:
+            before, self._metrics = self._metrics, device
+            try:
+                log(self, **row)
+            finally:
+                self._metrics = before
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "log", full)
+        with pytest.raises(ConvAtlasError, match=r"metrics\.jsonl: cannot be written .*No space") as caught:
+            go(tmp_path / "run")
+    assert "Make room" in caught.value.remedy
+    result = go(tmp_path / "run")
+    assert all(torch.equal(result[key], x) for key, x in alone.items())
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_ask_to_stop_and_are_given_back(tmp_path: Path, number: signal.Signals) -> None:
     before = signal.getsignal(number)
@@ -208,7 +252,13 @@ def test_signals_ask_to_stop_and_are_given_back(tmp_path: Path, number: signal.S
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills.py forks")
 @pytest.mark.parametrize(
     ("kills", "processes"),
-    [(10, 1), (6, 2), pytest.param(200, 1, marks=pytest.mark.slow), pytest.param(100, 2, marks=pytest.mark.slow)],
+    [
+        (10, 1),
+        (4, 2),
+        (3, 4),
+        pytest.param(200, 1, marks=pytest.mark.slow),
+        pytest.param(100, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_killed_at_any_moment_it_ends_the_same(tmp_path: Path, kills: int, processes: int) -> None:
     script = Path(__file__).with_name("kills.py")

@@ -20,6 +20,7 @@ from torch import Tensor
 from convatlas.errors import ConvAtlasError
 from convatlas.train import InMemory, TrainConfig, train
 from convatlas.train.augment import changed
+from convatlas.train.loop import answers
 from convatlas.train.losses import Objective
 from convatlas.train.order import Order, seed_of
 from convatlas.train.processes import Alone, led, processes
@@ -135,6 +136,25 @@ def test_what_several_processes_cannot_train(fields: dict[str, Any], message: st
     config = TrainConfig(**{"epochs": 1, "batch_size": 12, "image_size": 20, **fields})
     with pytest.raises(ConvAtlasError, match=message):
         train(small_net(), stripes(40, seed=1), config, together=Three())
+
+
+@pytest.mark.parametrize("count", range(1, 6))
+@pytest.mark.parametrize("images", [1, 2, 4, 7])
+def test_each_image_is_judged_once_though_there_are_more_processes_than_images(count: int, images: int) -> None:
+    class One(Alone):
+        def __init__(self, rank: int) -> None:
+            super().__init__()
+            self.rank, self.count = rank, count
+
+    config, held_out = TrainConfig(epochs=1, batch_size=2, image_size=20), stripes(images, seed=2)
+    seen = [
+        int(index)
+        for rank in range(count)
+        for chosen, logits in answers(small_net(), held_out, config, One(rank))
+        for index in chosen
+        if logits.shape == (len(chosen), 2)
+    ]
+    assert sorted(seen) == list(range(images))
 
 
 def test_the_work_of_the_first_is_done_once_and_its_failure_ends_all() -> None:

@@ -107,8 +107,8 @@ def test_copies_make_no_forecast_surer() -> None:
     once = curve_of(features, labels)
     copied = curve_of(features.repeat(4, axis=0), labels.repeat(4), np.repeat(np.arange(120), 4))
     assert once.worth == 120 and 100 < copied.worth <= 120
-    for one, other in ((each.points[-1].interval for each in (once, copied)),):
-        assert other[1] - other[0] == pytest.approx(one[1] - one[0], rel=0.1)
+    one, other = (each.points[-1].interval for each in (once, copied))
+    assert other[1] - other[0] == pytest.approx(one[1] - one[0], rel=0.1)
 
 
 def test_points_that_are_all_right_are_not_certain() -> None:

@@ -41,6 +41,7 @@ def prepared(
         cached = Cached(dataset, records, labels, square, progress=progress, say=say)
         for failure in cached.failures:
             say(f"left out: {failure}")
+        ensure_enough(dataset, len(cached), len(records), least)
         return cached
     pixels = np.empty((len(records), channels, height, width), np.uint8)
     read: list[int] = []
@@ -51,10 +52,15 @@ def prepared(
             pixels[len(read)] = item.pixels.transpose(2, 0, 1)
             read.append(place)
         progress("decode", place + 1, len(records))
-    if len(read) < least:
-        raise ConvAtlasError(
-            f"{dataset.root}: {len(read)} of {len(records)} images could be read, and {least} are needed.",
-            remedy="`convatlas check` names each file that cannot be read, and the reason.",
-        )
+    ensure_enough(dataset, len(read), len(records), least)
     names = [dataset.locate(records[place]) for place in read]
     return InMemory(torch.from_numpy(pixels[: len(read)]), labels[read], names)
+
+
+def ensure_enough(dataset: Dataset, read: int, of: int, least: int) -> None:
+    """Raises `ConvAtlasError` where fewer than `least` of so many images can be read."""
+    if read < least:
+        raise ConvAtlasError(
+            f"{dataset.root}: {read} of {of} images could be read, and {least} are needed.",
+            remedy="`convatlas check` names each file that cannot be read, and the reason.",
+        )

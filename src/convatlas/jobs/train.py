@@ -136,7 +136,7 @@ def train_recipe(
             run=run,
             save_every=save_every,
             progress=lambda done, steps: progress("train", done * batch, steps * batch),
-            log=_drawing(run.folder) if together.rank == 0 else lambda epoch: None,
+            log=_drawing(run.folder, say) if together.rank == 0 else lambda epoch: None,
             say=say,
         )
         reached = _reached(history, watched, config, parts, model, together)
@@ -234,7 +234,7 @@ def _read(
     """A part's images. Files that cannot be read are named and left out; those that are streamed are an error once it is their turn."""
     import torch
 
-    from convatlas.jobs.pixels import prepared
+    from convatlas.jobs.pixels import ensure_enough, prepared
     from convatlas.train import Streamed
 
     training = split in ("train", "all")
@@ -245,6 +245,7 @@ def _read(
         photos = training and square.size >= PHOTOS and config.augment.crops
         how = "streamed" if photos else "auto"
     if how == "streamed" and training:
+        ensure_enough(dataset, len(records), len(records), 2)
         return Streamed(dataset, records, truth, square, augment=config.augment, progress=progress)
     kept = "cached" if how == "streamed" else how
     return prepared(dataset, records, truth, square, kept, least=2 if training else 1, progress=progress, say=say)
@@ -266,8 +267,9 @@ def _digest(parts: Sequence[Images]) -> str:
     return digest(*in_memory, *(part.sha256() for part in parts if not isinstance(part, InMemory)))
 
 
-def _drawing(folder: Path) -> Callable[[Epoch], None]:
-    """Writes the page of the run after an epoch, unless that was a moment ago: drawing it takes a tenth of a second."""
+def _drawing(folder: Path, say: Callable[[str], None]) -> Callable[[Epoch], None]:
+    """Writes the page of the run after an epoch, unless that was a moment ago: drawing it takes a tenth of a second. A disk that does not
+    take it does not stop the run."""
     from convatlas.report.run_page import render_run
 
     written = -REPORT_SECONDS
@@ -275,7 +277,10 @@ def _drawing(folder: Path) -> Callable[[Epoch], None]:
     def write(epoch: Epoch) -> None:
         nonlocal written
         if time.monotonic() - written >= REPORT_SECONDS:
-            render_run(folder)
+            try:
+                render_run(folder)
+            except OSError as error:
+                say(f"{folder}: the page could not be written ({error}); the training goes on")
             written = time.monotonic()
 
     return write
@@ -301,7 +306,8 @@ def _reached(
         chosen = "the learning rate lowered by it"
     if config.patience:
         chosen = "the best of its epochs, chosen by this, so it flatters"
-    top1, split = kept.held_out or 0.0, watched
+    assert kept.held_out is not None, "a part that is watched is measured after every epoch"
+    top1, split = kept.held_out, watched
     if watched == "val" and "test" in parts:
         top1, split, chosen = accuracy(model, parts["test"], config, together), "test", "measured once, at the end"
     images = len(parts[split])
@@ -319,16 +325,18 @@ def _write(run: Run, model: Any, recipe: Recipe, classes: ClassMap, result: dict
     from convatlas.train.checkpoint import newest, write_whole
     from convatlas.train.learner import last_result
 
-    with whole_folder(run.folder / "model") as place:
+    with run.writing("model"), whole_folder(run.folder / "model") as place:
         _save_model(place, model, recipe, classes, result)
     last = newest(run.checkpoints) if recipe.config.patience else None
     if last:
         model.load_state_dict(last_result(last.tensors))
         unknown = {"accuracy": None, "protocol": "weights after the last epoch, which patience did not choose"}
-        with whole_folder(run.folder / "last") as place:
+        with run.writing("last"), whole_folder(run.folder / "last") as place:
             _save_model(place, model, recipe, classes, {**result, **unknown})
-    write_whole(run.folder / "result.json", json.dumps(result, indent=1).encode() + b"\n")
-    render_run(run.folder)
+    with run.writing("result.json"):
+        write_whole(run.folder / "result.json", json.dumps(result, indent=1).encode() + b"\n")
+    with run.writing("report.html"):
+        render_run(run.folder)
 
 
 def _save_model(place: Path, model: Any, recipe: Recipe, classes: ClassMap, result: dict[str, Any]) -> None:

@@ -52,7 +52,9 @@ LOSSES: dict[str, Loss] = {WITH: all_losses, WITHOUT: cross_entropy}
 def find(laboratory: Laboratory) -> Finding:
     """Measures from every seed, then trains both ways."""
     seeds = range(laboratory.length.seeds)
-    trainings = {(kind, seed): training_of(laboratory, kind, seed) for seed in seeds for kind in LOSSES}
+    trainings = {
+        (kind, seed): laboratory.changed(training_of(laboratory, kind, seed)) for seed in seeds for kind in LOSSES
+    }
     steps = {key: watched(laboratory, training, LAYERS, loss=LOSSES[key[0]]) for key, training in trainings.items()}
     begun = [seed for seed in seeds if all(steps[kind, seed] for kind in LOSSES)]
     if not begun:

@@ -30,6 +30,7 @@ from convatlas.studies.plans import Length
 from convatlas.train.checkpoint import Checkpoint, newest
 from convatlas.train.config import TrainConfig
 from convatlas.train.images import InMemory, digest
+from convatlas.train.learner import last_result
 from convatlas.train.loop import answers, train
 from convatlas.train.overrides import overridden
 from convatlas.train.processes import Alone
@@ -175,7 +176,7 @@ class Laboratory:
             found = newest(run.checkpoints)
         assert found, "a finished run has a checkpoint"
         epochs = tuple(found.state["history"])
-        state = {key.removeprefix("model."): x for key, x in found.tensors.items() if key.startswith("model.")}
+        state = last_result(found.tensors)
         trained = Trained(name=training.name, seed=training.config.seed, epochs=epochs, state=state)
         if len(epochs) < whole:
             return trained

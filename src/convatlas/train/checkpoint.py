@@ -79,6 +79,11 @@ def newest(folder: Path, say: Callable[[str], None] = lambda message: None) -> C
     return None
 
 
+def complete(folder: Path) -> int:
+    """How many checkpoints arrived there, sound or not."""
+    return len(_steps(folder))
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """`data` at `path`, or what was there before: no crash and no full disk leaves a part of it."""
     partial = path.with_name(f".{path.name}.partial")

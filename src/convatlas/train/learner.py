@@ -41,8 +41,7 @@ class Learner:
         if config.ema:
             self.average = AveragedModel(model, multi_avg_fn=averaging(config.ema), use_buffers=True)
         self.optim = optimiser(model, config.optim)
-        device = next(model.parameters()).device.type
-        self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "float16")
+        self.scaler = self._scaler()
         self.micro_batch = micro_batch  # smaller than asked for once memory did not suffice
         self.slowed = 0  # times that it began an epoch again at a tenth of the learning rate
         self.step = 0
@@ -103,6 +102,11 @@ class Learner:
         self.slowed, self.micro_batch = slowed, micro_batch
         return True
 
+    def abandon_step(self) -> None:
+        """Forgets the gradients, and that they were unscaled."""
+        self.optim.zero_grad()
+        self.scaler = self._scaler(self.scaler.state_dict())
+
     def end_epoch(self, epoch: Epoch) -> None:
         self.history.append(epoch)
         if self.config.patience and best_epoch(self.history) == len(self.history):
@@ -156,8 +160,7 @@ class Learner:
         """Makes `tensors()` and `state()` these."""
         self.step, self.loss, self.correct = state["step"], state["loss"], state["correct"]
         self.micro_batch, self.slowed = state["micro_batch"], state["slowed"]
-        if state["scaler"]:
-            self.scaler.load_state_dict(state["scaler"])
+        self.scaler = self._scaler(state["scaler"])
         self.history = [Epoch(**epoch) for epoch in state["history"]]
         self.model.load_state_dict(_under("model.", tensors))
         if self.average:
@@ -191,6 +194,14 @@ class Learner:
             )
         if found:
             self.put(found.tensors, found.state)
+
+    def _scaler(self, state: Mapping[str, Any] | None = None) -> torch.amp.GradScaler:
+        """A new one, since none can be told to forget a step that it has begun."""
+        device = next(self.model.parameters()).device.type
+        scaler = torch.amp.GradScaler(device, enabled=self.config.precision == "float16")
+        if state:
+            scaler.load_state_dict(dict(state))
+        return scaler
 
     def _result_state(self) -> dict[str, Tensor]:
         return self.average.module.state_dict() if self.average else self.model.state_dict()

@@ -75,6 +75,11 @@ def train(
     # torch takes both together; its stubs have no such overload
     model.to(together.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - no such overload
     micro_batch = min(config.micro_batch or order.part, order.part)
+    if order.smallest(micro_batch) < _least(model):
+        raise ConvAtlasError(
+            f"{order.part} images, {micro_batch} at once, leave one alone, and batch norm needs at least 2 images to train.",
+            remedy="Set another batch_size, or micro_batch.",
+        )
     learner = Learner(model, config, steps=order.steps, batch_size=order.batch_size, micro_batch=micro_batch)
     weights = balanced(images.labels).to(together.device) if config.balance == "weights" else None
     objective = together.together(Objective(model, config, weights))
@@ -251,14 +256,17 @@ class _Training:
     def make_room(self, error: NoRoom) -> None:
         """Halves the micro-batch, or raises where that cannot help."""
         size = self.learner.micro_batch
-        if size == 1 or self.together.count > 1:  # the others are waiting for gradients, and cannot be told
-            remedy = "Train on smaller images, or a smaller network." if size == 1 else f"Set micro_batch below {size}."
-            raise ConvAtlasError(f"memory does not suffice for {size} images at once.", remedy=remedy) from error
-        self.learner.micro_batch = (size + 1) // 2
-        self.learner.optim.zero_grad()
-        self.say(
-            f"memory does not suffice for {size} images at once; going on with {(size + 1) // 2}, batches as before"
-        )
+        half = (size + 1) // 2
+        message = f"memory does not suffice for {size} images at once"
+        if half == size or self.order.smallest(half) < _least(self.learner.model):
+            least = " Batch norm needs at least 2." if size > 1 else ""
+            remedy = "Train on smaller images, or a smaller network."
+            raise ConvAtlasError(f"{message}.{least}", remedy=remedy) from error
+        if self.together.count > 1:  # the others are waiting for gradients, and cannot be told
+            raise ConvAtlasError(f"{message}.", remedy=f"Set micro_batch below {size}.") from error
+        self.learner.micro_batch = half
+        self.learner.abandon_step()
+        self.say(f"{message}; going on with {half}, batches as before")
 
 
 def as_read(config: TrainConfig, images: Images) -> TrainConfig:
@@ -289,7 +297,9 @@ def answers(model: nn.Module, images: Images, config: TrainConfig, together: Alo
     training = model.training
     model.eval()
     at_once = config.micro_batch or config.batch_size
-    mine = torch.arange(together.rank, len(images), together.count).split(at_once)
+    mine = [
+        indices for indices in torch.arange(len(images))[together.rank :: together.count].split(at_once) if len(indices)
+    ]
 
     def given(pixels: Tensor) -> Tensor:
         x = pixels.to(together.device).float()
@@ -319,11 +329,16 @@ def answers(model: nn.Module, images: Images, config: TrainConfig, together: Alo
     model.train(training)
 
 
+def _least(model: nn.Module) -> int:
+    """Images that the model can train on at once: batch norm takes a variance over them."""
+    return 2 if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()) else 1
+
+
 def _ensure_trainable(model: nn.Module, images: Images, config: TrainConfig, together: Alone) -> None:
     batch = min(config.batch_size, len(images))
     if len(images) < 2:
         raise ValueError(f"{len(images)} images; training needs at least two")
-    if batch == 1 and any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+    if batch < _least(model):
         raise ConvAtlasError(
             "batch_size is 1, and batch norm needs at least 2 images to train.", remedy="Set batch_size=2 or more."
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -32,12 +33,18 @@ class Order:
         self._known: tuple[int, Tensor] = (-1, torch.empty(0))
 
     def micro_batches(self, step: int, size: int, *, until: int) -> Iterator[tuple[Tensor, int]]:
-        """The indices of the images of each micro-batch of up to `size`, and its seed, from `step` on."""
+        """The indices of the images of each micro-batch of up to `size`, and its seed, from `step` on. None is larger than another by
+        more than one image."""
+        pieces = -(-self.part // size)
+        bounds = [self._first + self.part * i // pieces for i in range(pieces + 1)]
         for at in range(step, until):
             indices = self.batch(at)
-            for begin in range(self._first, self._first + self.part, size):
-                end = min(begin + size, self._first + self.part)
+            for begin, end in pairwise(bounds):
                 yield indices[begin:end], seed_of(self._config.seed, f"draws {begin}", at)
+
+    def smallest(self, size: int) -> int:
+        """The images of the smallest of those micro-batches."""
+        return self.part // -(-self.part // size)
 
     def batch(self, step: int) -> Tensor:
         """Indices of the images of a step, of all processes."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -121,7 +122,11 @@ def processes(count: int, device: str, *, nodes: int = 1, resting: bool = False)
 
     for chatty in ("lightning_fabric", "lightning.fabric"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    strategy = DDPStrategy(find_unused_parameters=resting)
+    # more than two numbers are added up in an order that depends on where in a bucket they stand, and buckets are made anew after a run's
+    # first step, whichever that is, unless parts of the network may rest
+    several = int(os.environ.get("WORLD_SIZE", count * nodes)) > 2
+    warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
+    strategy = DDPStrategy(find_unused_parameters=resting or several)
     fabric = Fabric(accelerator=device, devices=count, num_nodes=nodes, strategy=strategy)
     fabric.launch()
     return Several(fabric)

@@ -11,6 +11,7 @@ records how long metrics.jsonl was, and a run that goes on cuts the file back to
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -27,13 +28,15 @@ from torch import Tensor
 from convatlas import cache
 from convatlas.errors import ConvAtlasError
 from convatlas.locks import locked
-from convatlas.train.checkpoint import Checkpoint, newest, save, write_whole
+from convatlas.train.checkpoint import KEPT, Checkpoint, complete, newest, save, write_whole
 from convatlas.train.config import TrainConfig
 from convatlas.train.processes import Alone, led
 
 SCHEMA = "convatlas.run/1"
 OFTEN = 10.0  # seconds, at least, between two checkpoints of a run that is sparing of them
 RARELY = 50  # times what the last one took, at least: so they take no more than a fiftieth of the time
+_REMEDY = "Make room or mend the disk, then repeat the command: it goes on from there."
+_DRAWN = ("versions.device:", "versions.processes:")  # on which random numbers depend
 _DECIDE = ("recipe", "network", "config", "data", "weights")  # a run that differs in these is another run
 
 
@@ -85,8 +88,18 @@ class Run:
     def log(self, **row: Any) -> None:
         """Appends a line to metrics.jsonl, unless the run is sparing: nobody reads it there."""
         if self._metrics and not self._sparing:
-            self._metrics.write(json.dumps(row).encode() + b"\n")
-            self._metrics.flush()
+            line = json.dumps(row).encode() + b"\n"
+            with self.writing("metrics.jsonl"):
+                if self._metrics.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @contextlib.contextmanager
+    def writing(self, what: str) -> Iterator[None]:
+        """Says so, and what to do, where the disk does not take it."""
+        try:
+            yield
+        except OSError as error:
+            raise ConvAtlasError(f"{self.folder / what}: cannot be written ({error}).", remedy=_REMEDY) from error
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """A checkpoint. Raises `ConvAtlasError` where the disk does not take it; the one before it can be read then."""
@@ -121,20 +134,22 @@ class Run:
         except OSError as error:
             raise ConvAtlasError(
                 f"{self.checkpoints}: step {step} cannot be saved ({error}); the checkpoint before it is as it was.",
-                remedy="Make room or mend the disk, then repeat the command: it goes on from there.",
+                remedy=_REMEDY,
             ) from error
 
     def ensure_room(self, bytes_: int) -> None:
-        """Raises `ConvAtlasError` where three checkpoints of `bytes_` would not fit: two are kept while a third is written."""
+        """Raises `ConvAtlasError` where three checkpoints of `bytes_`, those there included, would not fit: two are kept while a third is
+        written."""
         free = shutil.disk_usage(self.folder).free
-        if free < 3 * bytes_:
+        needed = (KEPT + 1 - min(complete(self.checkpoints), KEPT)) * bytes_
+        if free < needed:
             error = ConvAtlasError(
-                f"{self.folder}: {free / 1e6:,.0f} MB are free, and checkpoints need {3 * bytes_ / 1e6:,.0f} MB.",
+                f"{self.folder}: {free / 1e6:,.1f} MB are free, and checkpoints need {needed / 1e6:,.1f} MB.",
                 remedy="Make room, or give a folder on another disk with --out.",
             )
             self._do_without(error)
-        elif self._sparing and (limit := cache.size_limit()) < 3 * bytes_:
-            words = f"checkpoints need {3 * bytes_ / 1e6:,.0f} MB"
+        elif self._sparing and (limit := cache.size_limit()) < (KEPT + 1) * bytes_:
+            words = f"checkpoints need {(KEPT + 1) * bytes_ / 1e6:,.1f} MB"
             self._do_without(ConvAtlasError(f"The cache may hold {limit / 1e6:,.1f} MB, and {words}."))
 
     @contextlib.contextmanager
@@ -209,7 +224,7 @@ def _prepared(
         write_whole(file, json.dumps(described, indent=1).encode() + b"\n")
     path = folder / "metrics.jsonl"
     path.touch()
-    return open_.enter_context(path.open("r+b"))
+    return open_.enter_context(path.open("r+b", buffering=0))  # nothing is left to be written when it is closed
 
 
 def _description(file: Path) -> dict[str, Any] | None:
@@ -241,13 +256,17 @@ def _ensure_same(file: Path, described: Mapping[str, Any], say: Callable[[str], 
             remedy="Give another folder with --out, or the same settings to go on with it.",
         )
     for line in differences(there.get("versions"), described.get("versions"), "versions"):
-        say(f"{line}: the rest of this run may differ in the last bits from what it would have been")
+        drawn = line.startswith(_DRAWN)
+        how = "is drawn otherwise than" if drawn else "may differ in the last bits from what"
+        say(f"{line}: the rest of this run {how} it would have been")
 
 
 def deciding(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Where the descriptions of two runs differ in what decides the result, a line each."""
     pairs = {key: (there.get(key), now.get(key)) for key in _DECIDE}
     pairs["config"] = _completed(there.get("config")), _completed(now.get("config"))
+    if pairs["data"][0] != pairs["data"][1]:  # perhaps for no more than how they are read
+        pairs["read"] = there.get("read"), now.get("read")
     return [line for key, (old, new) in pairs.items() for line in differences(old, new, key)]
 
 

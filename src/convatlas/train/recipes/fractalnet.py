@@ -46,7 +46,9 @@ def fractalnet_imagenet_2016(network: str = "fractalnet34") -> Recipe:
         epochs=70,
         batch_size=32,
         image_size=side(network),
-        optim=Optim(lr=0.001, momentum=0.9, nesterov=False, weight_decay=0.0, warmup_epochs=0, schedule="halving"),
+        optim=Optim(
+            lr=0.001, lr_batch=32, momentum=0.9, nesterov=False, weight_decay=0.0, warmup_epochs=0, schedule="halving"
+        ),
         augment=Augment(sides=(256, 256), flip=0.5),
     )
     source = "Larsson et al. 2016, section 4; crops and flips are AlexNet's, no weight decay, as neither is known"

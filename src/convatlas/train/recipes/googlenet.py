@@ -32,6 +32,7 @@ def googlenet_2014(network: str = "googlenet_aux") -> Recipe:
         image_size=side(network),
         optim=Optim(
             lr=0.01,
+            lr_batch=32,
             momentum=0.9,
             nesterov=False,
             weight_decay=2e-4,
@@ -62,7 +63,7 @@ def googlenet_bvlc_quick(network: str = "googlenet_aux") -> Recipe:
         epochs=60,
         batch_size=32,
         image_size=side(network),
-        optim=replace(EARLY_SGD, bias_lr=2, weight_decay=2e-4, schedule="polynomial", power=0.5),
+        optim=replace(EARLY_SGD, lr_batch=32, bias_lr=2, weight_decay=2e-4, schedule="polynomial", power=0.5),
         augment=Augment(sides=(256, 256), flip=0.5),
         auxiliary=0.3 if network in _AUXILIARY else 0.0,
         std=UNSCALED,

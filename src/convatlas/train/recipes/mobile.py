@@ -22,6 +22,7 @@ _V2 = TrainConfig(
     optim=Optim(
         name="rmsprop",
         lr=0.045,
+        lr_batch=96,
         momentum=0.9,
         nesterov=False,
         squares=0.9,

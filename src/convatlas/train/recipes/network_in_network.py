@@ -47,7 +47,7 @@ def nin_imagenet_zoo(network: str = "nin_imagenet") -> Recipe:
         epochs=22,
         batch_size=64,
         image_size=side(network),
-        optim=replace(EARLY_SGD, bias_lr=2, schedule="step", drops=(200 / 450, 400 / 450)),
+        optim=replace(EARLY_SGD, lr_batch=64, bias_lr=2, schedule="step", drops=(200 / 450, 400 / 450)),
         augment=Augment(sides=(256, 256), flip=0.5),
         std=UNSCALED,
     )
