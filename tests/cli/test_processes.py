@@ -100,14 +100,21 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 }
 
 
-def test_a_thread_that_waits_for_ever_does_not_keep_an_interrupted_command(tmp_path: Path) -> None:
-    code = """
+@pytest.mark.parametrize(
+    "thread",
+    [
+        "threading.Thread(target=threading.Event().wait).start()",
+        "threading._limbo[0] = threading.Thread(target=print)",  # interrupted while it started
+    ],
+)
+def test_a_thread_that_waits_for_ever_does_not_keep_an_interrupted_command(thread: str) -> None:
+    code = f"""
 import sys, threading
 from convatlas import cli
 from convatlas.cli import verbs
 
 def interrupted():
-    threading.Thread(target=threading.Event().wait).start()
+    {thread}
     raise KeyboardInterrupt
 
 verbs.app, cli._PATIENCE = interrupted, 0.2

@@ -11,9 +11,8 @@ import sys
 import threading
 import time
 
-_PATIENCE = (
-    5.0  # seconds; an interrupt in a thread pool can leave a lock locked for which its thread then waits for ever
-)
+# seconds; an interrupt in a thread pool can leave a lock locked for which its thread then waits for ever
+_PATIENCE = 5.0
 
 
 def main() -> None:
@@ -54,11 +53,18 @@ def main() -> None:
         )
         until = time.monotonic() + _PATIENCE
         for thread in set(threading.enumerate()) - before:
-            if not thread.daemon:
-                thread.join(max(0.0, until - time.monotonic()))
-                if thread.is_alive():
-                    os._exit(130)
+            if not thread.daemon and not _over(thread, until):
+                os._exit(130)
         sys.exit(130)
+
+
+def _over(thread: threading.Thread, until: float) -> bool:
+    """Whether it has ended by then."""
+    try:
+        thread.join(max(0.0, until - time.monotonic()))
+    except RuntimeError:  # it was about to start when the interrupt came
+        return False
+    return not thread.is_alive()
 
 
 if __name__ == "__main__":

@@ -52,7 +52,12 @@ def fit(
     ] = None,
     weights: Weights = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the model and the report go.")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="Where the model and the report go; by default ./DATA-classifier, numbered on.",
+        ),
     ] = None,
     class_weights: Annotated[
         ClassWeights, typer.Option("--class-weights", help="balanced: rare classes count as much as others.")
@@ -97,7 +102,7 @@ def fit(
     processes: Processes = 1,
     nodes: Nodes = 1,
     download: Download = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Deals images to folds.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Deals images to folds, and seeds what is trained.")] = 0,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html.")] = True,
     json: Json = False,
 ) -> None:

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 def predict(
     folder: Annotated[Path, typer.Argument(help="A model folder.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    top: Annotated[int, typer.Option("--top", min=1, help="How many of the likeliest classes to give.")] = 5,
+    top: Annotated[
+        int,
+        typer.Option(
+            "--top", min=1, help="How many of the likeliest classes to give; three at the most with --explain."
+        ),
+    ] = 5,
     views: ViewsOption = "centre",
     false_reject: FalseReject = None,
     sets: Sets = None,

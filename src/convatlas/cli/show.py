@@ -55,7 +55,9 @@ def show(
     convention: Annotated[
         str | None,
         typer.Option(
-            "--convention", metavar="NAME", help="Only the total that paper, fvcore, ptflops or torchinfo gives."
+            "--convention",
+            metavar="NAME",
+            help="Only the total that paper, fvcore, ptflops, ptflops_aten or torchinfo gives.",
         ),
     ] = None,
     training_batch: Annotated[

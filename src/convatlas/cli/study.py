@@ -37,11 +37,11 @@ def study(
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="For what is trained: a folder (train/class/*, test/class/*), or a zip of one; for quadrants a list of cases."
+            help="For what is trained: a folder (train/class/*, test/class/*), or a zip or tar of one; for quadrants a list of cases."
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the page, the chart and the JSON go.")
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where page, chart and JSON go; by default ./NAME.")
     ] = None,
     runs: Annotated[
         Path | None,

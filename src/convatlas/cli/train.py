@@ -22,7 +22,7 @@ class How(enum.StrEnum):
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe, as resnet20_cifar: `convatlas list --recipes` has all.")],
     data: Annotated[
-        Path, typer.Argument(help="A folder (train/class/*, test/class/* or class/*), a zip of one, or a CSV.")
+        Path, typer.Argument(help="A folder (train/class/*, test/class/* or class/*), a zip or tar of one, or a CSV.")
     ],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="The run; one that is there goes on.")

@@ -200,7 +200,7 @@ def _looks(images: Sequence[_Image]) -> Iterator[Problem]:
         "extreme-aspect", "warning",
         those(lambda image: max(image.facts.width, image.facts.height) > EXTREME_ASPECT * min(image.facts.width, image.facts.height)),
         f"over {EXTREME_ASPECT:g} times as long as wide, of which a centre crop cuts most away",
-        'Use fit="pad", which keeps the whole image, or cut them into pieces.',
+        "Use --resize-mode multicrop or pad, which keep the whole image, or cut them into pieces.",
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from convatlas.jobs.result import answer_in_words, classifier_in_words, protocol
 from convatlas.jobs.scores import accuracy_with_interval, scores
 from convatlas.jobs.shapes import shapes_json
 from convatlas.metrics import repeated_interval, share_interval, softmax
+from convatlas.transfer.plans import Plan
 from convatlas.transfer.probe import Selection
 
 SCHEMA = "convatlas.fit/1"
@@ -65,7 +66,7 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
         "label_suspects": labels_json(found, decided),
         "backbone": source.name,
         "weights": {"source": source.tag, "sha256": source.sha256(), "note": " ".join(source.notes)},
-        "plan": str(adapted.advice.chosen) if adapted and trained else f"probe:{selection.name}",
+        "plan": str(adapted.advice.chosen if adapted and trained else Plan(kind="probe", at=(selection.name,))),
         "classifier": classifier_in_words(source.name, selection, adapted),
         "stage": None if trained else selection.name,
         "strength": None if trained else selection.probe.strength,

@@ -34,7 +34,8 @@ class Plan:
     ] = ()  # of a probe its stages, () for whichever is best; of a tuning the first cut that trains, or `ALL`
 
     def __str__(self) -> str:
-        return ":".join([self.kind, *(["+".join(self.at)] if self.at else [])])
+        where = ALL if self.at == (TOGETHER,) else "+".join(self.at)
+        return f"{self.kind}:{where}" if where else self.kind
 
     @property
     def trains(self) -> bool:
