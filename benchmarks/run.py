@@ -39,9 +39,10 @@ NAMES = (
 LONG = ("cifar_fast", "quadrants", "crossover")  # hours of training: made by name only
 PREFACE = """# Benchmarks
 
-`make bench` makes the peers' environment and rewrites everything between markers, but for three sections that take hours and are made by name; the scripts say how
-each figure comes about. A section is of the commit that stands under it. Real images and weights are expected in `../shared`. Times in seconds; where sides are compared they ran in turn, and a ratio is of two times
-of one round, since the machine may have had other work. Whether a target is met is computed from the figures beside it.
+`make bench` makes the peers' environment and rewrites everything between markers, but for three sections that take hours and are made
+by name; the scripts say how each figure comes about. A section is of the commit that stands under it. Real images and weights are
+expected in `../shared`. Times in seconds; where sides are compared they ran in turn, and a ratio is of two times of one round, since
+the machine may have had other work. Whether a target is met is computed from the figures beside it.
 """
 
 
