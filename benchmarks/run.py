@@ -25,6 +25,7 @@ NAMES = (
     "prefix",
     "half_maps",
     "few_images",
+    "long_photos",
     "discriminant",
     "forecast",
     "which_network",
