@@ -102,6 +102,10 @@ def show(
     json: Json = False,
 ) -> None:
     """Show what a network costs and sees: its blocks with shapes, parameters, mult-adds, memory, receptive fields; and its card."""
+    if image is not None and not effective:
+        raise ConvAtlasError("--image would do nothing;", remedy="it is for --effective, which draws fields on it.")
+    if weights is not None and not effective and sees is None:
+        raise ConvAtlasError("--weights would do nothing;", remedy="they are for --effective and --sees.")
     if form is Form.card:
         show_card(name, out, json=json)
         return
