@@ -130,8 +130,6 @@ def test_what_people_s_code_prints_does_not_spoil_the_json(run: Run, nets: Path)
         (("resnet18", "--convention", "thop"), "unknown convention 'thop'; there are paper"),
         (("resnet18", "--budget", "much"), "'much' is not a size"),
         (("resnet18", "--diagram", "--out", "absent/x.svg"), "absent/x.svg cannot be written"),
-        (("resnet18", "--image", "x.png"), "--image would do nothing; it is for --effective"),
-        (("resnet18", "--weights", "x.pth", "--as", "card"), "--weights would do nothing"),
         (("resnet5O",), "did you mean 'resnet50'?"),
         (("resnet5O", "--as", "card"), "did you mean 'resnet50'?"),
     ],

@@ -208,7 +208,7 @@ def test_settings_change_every_training_and_the_page_says_so(data: Path, tmp_pat
     ).json
     configs = [json.loads(file.read_text())["config"] for file in (tmp_path / "out/runs").glob("*/run.json")]
     assert configs and all((c["optim"]["warmup_epochs"], c["optim"]["momentum"]) == (0.5, 0.8) for c in configs)
-    assert "Every training has optim.warmup_epochs=0.5, optim.momentum=0.8" in found["shortened"]
+    assert "Every training has optim.warmup_epochs=0.5, optim.momentum=0.8" in found["changed"]
     assert "--set=optim.warmup_epochs=0.5" in found["command"] and found["settings"] == changed
 
 
@@ -405,7 +405,9 @@ def test_one_seed_is_of_these_networks_alone_and_part_of_the_runs_says_so(labora
     begun = list(four(laboratory, 0.3, 0.0, epochs=2))
     told = degradation.judged(begun, laboratory).paragraph
     assert (
-        "so far: 0 of 8 runs are finished" in told and "has done 2 of 3 epochs" in told and "last common epoch" in told
+        "so far: 0 of 8 runs are finished" in told
+        and "has done 2 of 3 epochs" in told
+        and "the training error during epoch 2, on augmented images, differs" in told
     )
     told = degradation.judged(begun[:2], laboratory).paragraph
     assert "one seed only" in told and "ResNet-20 and ResNet-56 cannot be compared yet" in told
@@ -457,13 +459,14 @@ def test_the_gain_of_an_ensemble_is_told_only_where_it_is_shown(laboratory: Labo
     draws = torch.Generator().manual_seed(0)
     truth = torch.nn.functional.one_hot(labels, 10).float()
     members = [truth + torch.randn(many, 10, generator=draws) for _ in range(7)]
-    found = ensembles.judged(members, laboratory)
+    found = ensembles.judged(dict(enumerate(members)), laboratory)
     assert "is better than the mean member" in found.paragraph and found.title.startswith("Seven")
     gain = found.figures["gain"]
     accuracies = found.figures["accuracies"]
     together = float((torch.stack(members).softmax(2).mean(0).argmax(1) == labels).double().mean())
     assert gain["value"] == pytest.approx(together - sum(accuracies) / 7, abs=1e-12)
-    same = ensembles.judged([members[0]] * 3, laboratory)
+    same = ensembles.judged(dict.fromkeys((0, 2, 3), members[0]), laboratory)
+    assert [row[0] for row in same.rows[:3]] == ["member, seed 0", "member, seed 2", "member, seed 3"]
     assert "is not shown to be better" in same.paragraph and same.figures["gain"]["value"] == 0
 
 

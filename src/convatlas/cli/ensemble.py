@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from convatlas.cli.options import Device, DeviceOption
 from convatlas.cli.output import Json, percent, progress_bars, put_json, say, table
 
 
@@ -21,14 +22,14 @@ def ensemble(
         str | None,
         typer.Option("--split", help="train, val, test or all of them; by default val, else test, else all."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceOption = Device.auto,
     json: Json = False,
 ) -> None:
     """Make one model of several by averaging their probabilities; with --data, say what each of them adds."""
     from convatlas.jobs.ensemble import ensemble as run
 
     with progress_bars() as progress:
-        result = run(models, out, data=data, split=split, device=device, progress=progress).json
+        result = run(models, out, data=data, split=split, device=device.value, progress=progress).json
     if json:
         put_json(result)
         return

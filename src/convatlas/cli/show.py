@@ -103,9 +103,11 @@ def show(
 ) -> None:
     """Show what a network costs and sees: its blocks with shapes, parameters, mult-adds, memory, receptive fields; and its card."""
     if image is not None and not effective:
-        raise ConvAtlasError("--image would do nothing;", remedy="it is for --effective, which draws fields on it.")
+        raise typer.BadParameter("it is for --effective, which draws fields on it", param_hint="--image")
     if weights is not None and not effective and sees is None:
-        raise ConvAtlasError("--weights would do nothing;", remedy="they are for --effective and --sees.")
+        raise typer.BadParameter("they are for --effective and --sees", param_hint="--weights")
+    if json and (diagram or form is Form.lecture):
+        raise typer.BadParameter("a picture, or the slides' list, has no JSON", param_hint="--json")
     if form is Form.card:
         show_card(name, out, json=json)
         return

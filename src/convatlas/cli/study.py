@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from convatlas.cli.options import Device, DeviceOption
 from convatlas.cli.output import progress_bars, put_json, say, table
 
 
@@ -62,7 +63,7 @@ def study(
     partial: Annotated[
         bool, typer.Option("--partial", help="Train nothing; tell what the runs show, finished or not.")
     ] = False,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceOption = Device.auto,
     json: Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")] = False,
 ) -> None:
     """Compute or try what the lecture claims, and write it as a page to teach from, with its charts as PNG and SVG.
@@ -83,7 +84,7 @@ def study(
             settings=settings or (),
             full=full,
             partial=partial,
-            device=device,
+            device=device.value,
             progress=progress,
             say=lambda message: say(f"note: {message}"),
         )
@@ -98,7 +99,7 @@ def study(
 
 
 def study_text(result: dict[str, Any]) -> str:
-    """The paragraph, whether it is shortened, and the table."""
+    """The paragraph, whether it is shortened or changed, and the table."""
     from convatlas.report.study_page import shown
 
     columns = result["columns"]
@@ -107,6 +108,8 @@ def study_text(result: dict[str, Any]) -> str:
     told = [result["title"], result["paragraph"]]
     if result["shortened"]:
         told.append(f"Shortened. {result['shortened']}")
+    if result.get("changed"):
+        told.append(f"Changed. {result['changed']}")
     told = [textwrap.fill(part, 110) for part in told]
     return "\n\n".join([*told, table([column["name"] for column in columns], rows, right=right)])
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convatlas.cli.options import Nodes, Processes
+from convatlas.cli.options import Device, DeviceOption, Nodes, Processes
 from convatlas.cli.output import Json, percent, progress_bars, put_json, say, table
 
 
@@ -37,7 +37,7 @@ def train(
     images: Annotated[
         How, typer.Option("--images", help="How images are read; auto streams photos that are cropped.")
     ] = How.auto,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceOption = Device.auto,
     processes: Processes = 1,
     nodes: Nodes = 1,
     save_every: Annotated[
@@ -67,7 +67,7 @@ def train(
                 network=network,
                 settings=settings or (),
                 images=images.value,
-                device=device,
+                device=device.value,
                 progress=progress,
                 say=lambda message: say(f"note: {message}"),
             )
@@ -86,7 +86,7 @@ def train(
             network=network,
             settings=settings or (),
             images=images.value,
-            device=device,
+            device=device.value,
             processes=processes,
             nodes=nodes,
             save_every=save_every,

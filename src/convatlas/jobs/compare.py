@@ -115,7 +115,7 @@ def compare(
             {"dataset": p.dataset, "measured": p.measured, "networks": len(having)} for p, having in groups.items()
         ],
         "networks": sorted(rows, key=lambda row: _order(row, order)),
-        "fronts": {} if chosen is None else {axis: _front(rows, axis) for axis in axes if _values(rows, axis)},
+        "fronts": {} if chosen is None else {axis: _front(rows, axis) for axis in axes if len(_values(rows, axis)) > 1},
         "unreadable": _unreadable(rows, costs),
         "correlations": {q: _correlation(rows, q) for q in costs},
         "left_out": [{"name": c.name, "reason": _why_left_out(c)} for c in found if accuracies[c.name] is None],

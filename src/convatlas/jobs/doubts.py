@@ -72,11 +72,11 @@ def shift_json(found: Material, decided: Decided) -> dict[str, Any]:
     recalls = np.array([each.foretold if each.images[0] else 0.0 for each in by_class])
     looks = _looks(found, new)
     classes = [{"name": name, **_gap(each)} for name, each in zip(found.classes.names, by_class, strict=True)]
+    mix = float((shares[1] - shares[0]) @ recalls) if whole.images[1] else 0.0
     return {
         **_gap(whole),
-        "mix": float(
-            (shares[1] - shares[0]) @ recalls
-        ),  # of the difference, what a rarer or commoner class accounts for
+        "mix": mix,  # of the difference, what a rarer or commoner class accounts for
+        "freed": not decided.trained,  # what is foretold, of the optimism of having chosen by it
         "classes": sorted(classes, key=_worst_first),
         "unlike": looks,
         "words": _in_words(whole, classes, looks),

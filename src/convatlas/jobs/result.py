@@ -83,7 +83,7 @@ def protocol_in_words(
     deals: Deals | None,
 ) -> str:
     """On what the headline was measured, and on what the choices rest."""
-    count = len(judged)
+    count, given = len(judged), len(selection.probes) == 1
     if adapted and adapted.trained:
         searched = len(adapted.advice.verdicts) > 1
         chosen = "plan chosen by trials on folds of the training images" if searched else "the plan was given"
@@ -94,7 +94,7 @@ def protocol_in_words(
     if outer is not None:
         several = f", dealt {len(deals.accuracies)} times and averaged" if deals and len(deals.accuracies) > 1 else ""
         tables = "; the tables are of the deal nearest to the mean" if several else ""
-        how = "the stage and the strength are chosen anew on the others"
+        how = f"the {'strength is' if given else 'stage and the strength are'} chosen anew on the others"
         without = sum(rung is None for rung in outer.chosen.values())
         nearest = "leaves nothing to choose by: the nearest of the classes' means on the last stage counts"
         if without == len(outer.chosen):
@@ -102,12 +102,14 @@ def protocol_in_words(
         elif without:
             how += f"; in {without} of them what is left {nearest}"
         folds = f"{len(outer.chosen)} outer folds of {count} images, stratified, copies and groups on one side{several}"
-        return f"{folds}; in each {how}{tables}"
-    split = judged[0].split
-    return (
-        f"{split} split of {count} images, read once after every choice; stage and strength chosen on the training images by "
-        f"{selection.probe.protocol}"
-    )
+        searched = adapted and sum(verdict.images > 0 for verdict in adapted.advice.verdicts) > 1
+        flatters = (
+            "; that no plan that trains was chosen rests on these too, so it flatters a little" if searched else ""
+        )
+        return f"{folds}; in each {how}{tables}{flatters}"
+    what = "the stage was given, the strength" if given else "stage and strength"
+    read = f"{judged[0].split} split of {count} images, read once after every choice"
+    return f"{read}; {what} chosen on the training images by {selection.probe.protocol}"
 
 
 def classifier_in_words(network: str, selection: Selection, adapted: Adapted | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,21 +93,19 @@ def study(
 
     Raises `ConvAtlasError` for what cannot be studied, `train.run.Stopped` after Ctrl-C or SIGTERM, when the run has saved where it is.
     """
+    given = {"--epochs": epochs, "--images": images, "--set": settings, "--full": full, "--runs": runs}
     if name == "lecture":
+        _ensure_none(name, {"images": data, "--seeds": seeds, "--partial": partial, **given}, "it trains nothing.")
         return study_lecture(out or name, progress=progress)
     plan = plan_of(name)
     folder = Path(out or name).expanduser()
     if name == "quadrants":
-        changed = {
-            "--epochs": epochs,
-            "--images": images,
-            "--set": settings or None,
-            "--full": full or None,
-            "--runs": runs,
-        }
-        return _quadrants(data, folder, seeds, partial, resolve_device(device), changed, progress, say)
+        _ensure_none(name, given, "its list of cases says what it trains on.")
+        return _quadrants(data, folder, seeds, partial, resolve_device(device), progress, say)
     length = _length(name, plan, full, epochs, images, seeds)
     _ensure_settable(name, plan, settings)
+    if not plan.usual:
+        _ensure_none(name, {"images": data, "--runs": runs, "--partial": partial}, "it draws its own images.")
     _ensure_ours(folder, name)
     if plan.usual and data is None:
         raise ConvAtlasError(
@@ -145,17 +143,12 @@ def _quadrants(
     splits: int | None,
     partial: bool,
     device: str,
-    changed: dict[str, object],
     progress: Progress,
     say: Callable[[str], None],
 ) -> StudyResult:
     """The study that trains as `fit` does, on several sets: their list is its data, and `seeds` are splits."""
     from convatlas.jobs.quadrants import SPLITS, quadrants
 
-    if given := [flag for flag, value in changed.items() if value is not None]:
-        raise ConvAtlasError(
-            f"the study quadrants takes no {given[0]};", remedy="its list of cases says what it trains on."
-        )
     if data is None:
         raise ConvAtlasError(
             "the study quadrants wants a list of cases;", remedy="docs/studies.md shows what one looks like."
@@ -165,6 +158,12 @@ def _quadrants(
     finding = quadrants(data, folder, splits=wanted, partial=partial, device=device, progress=progress, say=say)
     words = ["convatlas", "study", "quadrants", str(data), f"--seeds={wanted}", *(["--partial"] if partial else [])]
     return _written(folder, "quadrants", finding, None, shlex.join(words))
+
+
+def _ensure_none(name: str, given: Mapping[str, object], why: str) -> None:
+    """Raises `ConvAtlasError` for what would do nothing."""
+    if wrong := [flag for flag, value in given.items() if value]:
+        raise ConvAtlasError(f"the study {name} takes no {wrong[0]};", remedy=why)
 
 
 def _written(
@@ -179,7 +178,8 @@ def _written(
         "study": name,
         "version": convatlas.__version__,
         "question": plan.question,
-        "shortened": " ".join(part for part in (_shortened(length, plan.full), changed, finding.shortened) if part),
+        "shortened": " ".join(part for part in (_shortened(length, plan.full), finding.shortened) if part),
+        "changed": changed,
         "length": asdict(length) if length else None,
         "settings": list(settings),
         "full": asdict(plan.full) if plan.full else None,

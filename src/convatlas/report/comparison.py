@@ -144,17 +144,29 @@ def _accuracy_caption(result: Result, quantity: str) -> str:
     else:
         text += "The accuracies were measured by different protocols and do not show which network is better. "
     if front:
-        text += f"On the front, outlined: {', '.join(front)}. No other network is at least as accurate for less. "
-    if quantity in MEASURED:
+        rather = "and faster" if quantity == "throughput" else "for less"
+        text += f"On the front, outlined: {', '.join(front)}. No other network is at least as accurate {rather}. "
+    if _spread(result, quantity):
         text += "Horizontal lines are the range of the rounds. "
     if any(row["accuracy_interval"] for row in result["networks"]):
         text += "Vertical lines are 95 % intervals. "
     return text + "The area of a mark is that of its network's parameters; the horizontal axis is logarithmic."
 
 
+def _spread(result: Result, quantity: str) -> bool:
+    """Whether it was measured in rounds that differ."""
+    if quantity not in MEASURED:
+        return False
+    figures = [row[quantity] for row in result["networks"] if row[quantity]]
+    return any(each["low"] is not None and each["low"] < each["high"] for each in figures)
+
+
 def _cost_caption(result: Result, quantity: str) -> str:
     correlation = result["correlations"].get(quantity)
-    text = f"{axis_words(result, quantity).capitalize()}; medians, with the range of the rounds. "
+    axis = axis_words(result, quantity)
+    text = (
+        f"{axis[0].upper()}{axis[1:]}{'; medians, with the range of the rounds' if _spread(result, quantity) else ''}. "
+    )
     if correlation is not None:
         text += (
             f"Mult-adds order the networks as this does with a rank correlation of {correlation:.2f} "

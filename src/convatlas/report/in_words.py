@@ -7,12 +7,18 @@ from convatlas.report.result import Result
 
 
 def interval(result: Result) -> str:
-    guess = rows.guessing(result)
-    return (
-        f"Accuracy {words.percent(result['accuracy'])}, 95 % interval {words.interval(result['accuracy_interval'])}. "
-        f"Balanced accuracy {words.percent(result['balanced_accuracy'])}, {words.interval(result['balanced_accuracy_interval'])}."
-        + (f" Always answering the most frequent class: {words.percent(guess)}." if guess is not None else "")
-    )
+    guess, again = rows.guessing(result), result.get("accuracy_without_duplicates")
+    told = [
+        f"Accuracy {words.percent(result['accuracy'])}, 95 % interval {words.interval(result['accuracy_interval'])}.",
+        f"Balanced accuracy {words.percent(result['balanced_accuracy'])}, {words.interval(result['balanced_accuracy_interval'])}.",
+    ]
+    if again:
+        told.append(
+            f"Without leaked images {words.percent(again['accuracy'])}, {words.interval(again['accuracy_interval'])}."
+        )
+    if guess is not None:
+        told.append(f"Always answering the most frequent class: {words.percent(guess)}.")
+    return " ".join(told)
 
 
 def ladder(result: Result) -> str:

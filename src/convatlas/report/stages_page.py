@@ -29,7 +29,8 @@ _COLOURS = (
     "own",
     "searched",
 )  # far apart, light and dark
-_MOST_NAMED = 24  # classes in the key
+_MOST_NAMED = 24  # classes in the key, each with a sign of its own: eight colours, three shapes
+_OTHERS = PALETTE["muted"][0]  # of all classes beyond
 
 
 def render_stages(folder: Path) -> Path:
@@ -95,7 +96,7 @@ def _drawing(stage: dict[str, Any], result: dict[str, Any]) -> str:
         x, y = points[i]
         drawn = _sign(number, x, y, 4.2)
         if i in shown:
-            left, top, colour = x - THUMBNAIL / 2, y - THUMBNAIL / 2, PALETTE[_COLOURS[number % len(_COLOURS)]][0]
+            left, top, colour = x - THUMBNAIL / 2, y - THUMBNAIL / 2, _colour(number)
             box = f'x="{left:.1f}" y="{top:.1f}" width="{THUMBNAIL}" height="{THUMBNAIL}"'
             drawn = (
                 f'<use href="#i{i}" transform="translate({left:.1f} {top:.1f}) scale({THUMBNAIL / 72:.4f})"/>'
@@ -106,8 +107,14 @@ def _drawing(stage: dict[str, Any], result: dict[str, Any]) -> str:
     return f'<svg class="map" viewBox="0 0 {SIDE} {height:.0f}" role="img" aria-label="{escape(words)}">{"".join(parts)}</svg>'
 
 
+def _colour(number: int) -> str:
+    return _OTHERS if number >= _MOST_NAMED else PALETTE[_COLOURS[number % len(_COLOURS)]][0]
+
+
 def _sign(number: int, x: float, y: float, radius: float) -> str:
-    """The mark of a class: eight colours, in three shapes."""
+    """The mark of a class: eight colours, in three shapes; of classes beyond those one and the same."""
+    if number >= _MOST_NAMED:
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{0.6 * radius:.1f}" fill="{_OTHERS}"/>'
     fill = PALETTE[_COLOURS[number % len(_COLOURS)]][0]
     shape = number // len(_COLOURS) % 3
     edge = f'fill="{fill}" stroke="{PALETTE["paper"][0]}" stroke-width="1"'

@@ -14,6 +14,7 @@ from convatlas.report.rows import NARROW, WIDE
 from convatlas.report.study_chart import drawing
 
 SCHEMA = "convatlas.study/1"
+_OVER = {"seeds": "seeds, of these same images", "splits": "splits, with test images drawn anew for each"}
 
 
 def read_study(folder: Path) -> dict[str, Any]:
@@ -47,12 +48,19 @@ def study_page(study: dict[str, Any]) -> str:
         study=study,
         style=style_sheet(),
         rows=rows,
-        brackets=any("[" in cell for row in rows for cell in row[1:]),
+        over=_over(study["rows"]),
         figures=[
             {"class": kind, "svg": markup(svg_of(drawing(study["chart"], width=width)))}
             for kind, width in (("wide", WIDE), ("narrow", NARROW))
         ],
     )
+
+
+def _over(rows: list[list[Any]]) -> str:
+    """What the intervals of the table are over, such as "images" or "seeds, of these same images"."""
+    with_interval = [cell["of"] for row in rows for cell in row if isinstance(cell, dict) and cell["low"] is not None]
+    found = sorted({str(of).lstrip("0123456789, ").partition(",")[0] for of in with_interval}, reverse=True)
+    return " or ".join(_OVER.get(each, each) for each in found)
 
 
 def shown(cell: Any, kind: str) -> str:

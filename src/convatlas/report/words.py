@@ -48,7 +48,7 @@ def three(value: float | None) -> str:
     """Three digits, and no fewer than stand before the point: 0.925, 10.5, 1,234."""
     if value is None or not math.isfinite(value):
         return UNKNOWN
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
 
 
 def duration(seconds: float | None) -> str:

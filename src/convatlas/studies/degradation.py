@@ -8,7 +8,7 @@ during an epoch, which the curves show as the paper's do, is of augmented images
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from convatlas.errors import ConvAtlasError
 from convatlas.studies.finding import (
@@ -29,6 +29,7 @@ from convatlas.studies.plans import many
 
 PAIRS = {"plain": ("plain20_cifar", "plain56_cifar"), "residual": ("resnet20_cifar", "resnet56_cifar")}
 NAMES = [name for pair in PAIRS.values() for name in pair]
+PAPERS = 64_000 * 128  # images that the paper's training sees
 _SHORT = {
     "plain20_cifar": "plain-20",
     "plain56_cifar": "plain-56",
@@ -75,7 +76,7 @@ def judged(runs: Sequence[Trained], laboratory: Laboratory) -> Finding:
         ),
         rows=[_row(name, by_name[name]) for name in NAMES],
         chart=_chart(by_name),
-        paragraph=" ".join(part for part in (so_far, _verdict(differences, at)) if part),
+        paragraph=" ".join(part for part in (so_far, _verdict(differences, at, laboratory)) if part),
         figures={
             "differences": {kind: asdict(found) for kind, found in differences.items()},
             "judged": at,
@@ -143,7 +144,8 @@ def _differences(by_name: dict[str, list[Trained]], laboratory: Laboratory) -> t
             # then of these networks alone, image by image
             for kind, (shallow, deep) in PAIRS.items():
                 a, b = ((done[name][common[0]].training.argmax(1) != labels).int() for name in (deep, shallow))
-                found[kind] = by_image((a - b).tolist())
+                each = by_image((a - b).tolist())
+                found[kind] = replace(each, of=f"{each.of}, of these two networks alone")
         found["both"] = by_seed([a - b for a, b in zip(values["plain"], values["residual"], strict=True)])
         return found, at
     found, reached = {}, {}
@@ -175,10 +177,10 @@ def _so_far(by_name: dict[str, list[Trained]], finished: Sequence[Trained], labo
     return f"{told}; {listed(begun)}." if begun else f"{told}."
 
 
-def _verdict(found: dict[str, Estimate], at: str) -> str:
+def _verdict(found: dict[str, Estimate], at: str, laboratory: Laboratory) -> str:
     """In words, from the figures alone."""
-    of = "the last weights'" if at == "last weights" else "the last common epoch's"
     told: list[str] = []
+    when = dict(part.split(": ", 1) for part in at.split("; ") if ": " in part)
     for kind, (shallow, deep) in PAIRS.items():
         if kind not in found:
             told.append(f"{_SHORT[shallow]} and {_SHORT[deep]} cannot be compared yet.")
@@ -190,14 +192,19 @@ def _verdict(found: dict[str, Estimate], at: str) -> str:
             "neither": f"the data do not show a difference between {a} and {b} on the training images",
             "unknown": f"{a} and {b} were compared from one seed only, which does not show a difference between such networks",
         }[found[kind].shown]
-        told.append(f"{claim[0].upper()}{claim[1:]}: {of} training error differs by {points(found[kind])}.")
+        of = "the last weights' training error" if at == "last weights" else f"the training error {when[kind]},"
+        told.append(f"{claim[0].upper()}{claim[1:]}: {of} differs by {points(found[kind])}.")
+    if any(each.of.endswith("alone") for each in found.values()):
+        told.append("These are single networks; whether others trained alike differ so, one seed cannot tell.")
+        return " ".join(told)
     plain, residual = (found[kind].shown if kind in found else "unknown" for kind in PAIRS)
     if plain == "more" and residual == "less":
         told.append("That is degradation, and the shortcuts turn it round: with them the deeper network fits better.")
     elif plain == "more" and residual == "neither":
         told.append("That is degradation; whether the shortcuts cure all of it, these runs leave open.")
     elif plain == "more" and residual == "more":
-        told.append("That is degradation of both kinds at this length; the paper trained longer.")
+        less = laboratory.length.epochs * laboratory.length.images < PAPERS
+        told.append(f"That is degradation of both kinds at this length{'; the paper trained longer' if less else ''}.")
     elif plain == "more":
         told.append(
             "Of the plain networks that is degradation: worse on what it was trained on, so it is not overfitting."

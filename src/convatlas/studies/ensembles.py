@@ -6,7 +6,7 @@ interval is of the differences and not of two accuracies side by side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import torch
@@ -26,7 +26,7 @@ def find(laboratory: Laboratory) -> Finding:
     trainings = [
         training_of(laboratory, WHOLE, lr=LR, seed=seed) for seed in seeds
     ]  # the study of ablations has them too
-    logits = [run.counted.held_out for run in laboratory.trained(trainings) if run.counted]
+    logits = {run.seed: run.counted.held_out for run in laboratory.trained(trainings) if run.counted}
     if len(logits) < 2:
         raise ConvAtlasError(
             f"an ensemble of {len(logits)} finished network;" if len(logits) == 1 else "no network is finished;",
@@ -35,17 +35,19 @@ def find(laboratory: Laboratory) -> Finding:
     return judged(logits, laboratory)
 
 
-def judged(logits: Sequence[Tensor], laboratory: Laboratory) -> Finding:
-    """What the members' answers (n, classes) to the held-out images show."""
+def judged(logits: Mapping[int, Tensor], laboratory: Laboratory) -> Finding:
+    """What the members' answers (n, classes) to the held-out images show, by their seeds."""
     labels = laboratory.held_out.labels
-    probabilities = torch.stack([each.double().softmax(1) for each in logits])
+    probabilities = torch.stack([each.double().softmax(1) for each in logits.values()])
     right = (probabilities.argmax(2) == labels).double()  # members, images
     accuracies = right.mean(1).tolist()
     together = {k: (probabilities[:k].mean(0).argmax(1) == labels).double() for k in range(2, len(logits) + 1)}
     gain = by_image((together[len(logits)] - right.mean(0)).tolist())
     best = max(accuracies)
     of_k = {k: by_image((found - right.mean(0)).tolist()) for k, found in together.items()}
-    rows: list[list[Cell]] = [[f"member, seed {i}", 1, accuracy, None] for i, accuracy in enumerate(accuracies)]
+    rows: list[list[Cell]] = [
+        [f"member, seed {seed}", 1, accuracy, None] for seed, accuracy in zip(logits, accuracies, strict=True)
+    ]
     rows.append(["mean of the members", 1, sum(accuracies) / len(accuracies), None])
     rows += [[f"{k} together", k, float(together[k].mean()), of_k[k]] for k in together]
     mean = sum(accuracies) / len(accuracies)

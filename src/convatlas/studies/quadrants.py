@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from convatlas.studies.finding import Cell, Chart, Column, Estimate, Finding, by_seed, listed
+from convatlas.studies.plans import many
 
 MUCH = 50  # training images a class from which on a set counts as much data
 ROLES = {
@@ -172,7 +173,10 @@ def _row(
 ) -> list[Cell]:
     advised = [outcome.advised for outcome in outcomes]
     told = listed(list(dict.fromkeys(f"{ROLES[role]} ({advised.count(role)})" for role in advised)))
-    accuracies: list[Cell] = [by_seed([o.plans[role].accuracy for o in outcomes], within=(0.0, 1.0)) for role in ROLES]
+    accuracies: list[Cell] = [
+        replace(by_seed([o.plans[role].accuracy for o in outcomes], within=(0.0, 1.0)), of=many(len(outcomes), "split"))
+        for role in ROLES
+    ]
     return [case.label, case.quadrant, *accuracies, ROLES[best], told, regret, cost]
 
 
