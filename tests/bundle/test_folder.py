@@ -76,6 +76,14 @@ def test_what_a_user_added_to_it_does(tmp_path: Path, name: str) -> None:
     assert content(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "sub/Thumbs.db"])
+def test_what_looking_into_it_left_behind_does_not(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "model", "old", "a", "sub/b")
+    (tmp_path / "model" / name).write_text("icons")
+    write(tmp_path / "model", "new", "a")
+    assert names(tmp_path / "model") == {"a", MARK}
+
+
 def test_a_folder_without_our_mark_is_foreign(tmp_path: Path) -> None:
     write(tmp_path / "model", "old", "a")
     (tmp_path / "model" / MARK).unlink()

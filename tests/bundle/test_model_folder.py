@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 import convatlas
 from convatlas.bundle.examples import example_images
 from convatlas.bundle.load import Classifier, load, paths_in
-from convatlas.bundle.save import Contents, config_sha256, save
+from convatlas.bundle.save import Contents, config_sha256, save, write_config
 from convatlas.data import Preprocessing, decode
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.fit import FitResult
@@ -29,7 +29,7 @@ from convatlas.metrics import softmax
 from convatlas.weights.load import load_network
 from convatlas.weights.source import find_weights
 from convatlas.zoo.inference import normalised
-from tiny import CLASSES, photo, write_weights
+from tiny import CLASSES, photo, write_model, write_weights
 
 FILES = (  # without which it is no model
     "model.safetensors",
@@ -466,3 +466,22 @@ def test_paths_in_folders_come_sorted_without_hidden_ones(tmp_path: Path) -> Non
     ]
     hidden = tmp_path / ".hidden"
     assert paths_in([hidden]) == [hidden / "x.png"]
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/evil", "C:/evil", "..\\evil", "./evil", ""])
+@pytest.mark.parametrize("listed", ["sha256", "examples"])
+def test_a_folder_that_names_files_elsewhere_is_refused(tmp_path: Path, name: str, listed: str) -> None:
+    """Whoever made it could have computed the checksums, and making an ensemble copies what is listed."""
+    folder = write_model(tmp_path / "there/model")
+    described = json.loads((folder / "config.json").read_text())
+    (tmp_path / "there/evil").write_text("code")
+    if listed == "sha256":
+        described["convatlas"]["sha256"][name] = hashlib.sha256(b"code").hexdigest()
+    else:
+        described["convatlas"]["examples"][0]["file"] = name
+    write_config(folder, described)
+    with pytest.raises(ConvAtlasError, match="which is not one of the folder's own"):
+        convatlas.load(folder)
+    with pytest.raises(ConvAtlasError, match="which is not one of the folder's own"):
+        convatlas.ensemble([folder, write_model(tmp_path / "other", seed=2)], tmp_path / "out/both")
+    assert not (tmp_path / "out").exists()

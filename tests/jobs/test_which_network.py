@@ -110,6 +110,7 @@ def test_only_the_chosen_one_sees_the_test_part(
 @pytest.mark.parametrize(
     ("backbones", "options", "told"),
     [
+        (",".join(["resnet20_cifra"] * 40), {}, "unknown model 'resnet20_cifra'"),  # longer than a file's name may be
         ("resnet20_cifra,resnet32_cifar", {}, "unknown model 'resnet20_cifra'; did you mean 'resnet20_cifar'"),
         ("resnet20_cifar,lenet5", {"weights": True}, "no weights there are for lenet5"),
         ("resnet20_cifar", {"weights": True}, "to choose takes two"),

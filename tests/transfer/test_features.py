@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from convatlas import catalogue, zoo
-from convatlas.data import Dataset, Preprocessing, Record, decode, scan
+from convatlas.data import Dataset, DecodeError, Examined, Preprocessing, Record, decode, scan
 from convatlas.jobs import images
 from convatlas.jobs.images import KnownFacts, Pass, extract_features
 from convatlas.transfer import features
@@ -270,6 +270,25 @@ def test_an_interrupted_pass_keeps_what_it_computed(
     assert sum(known(sha256) is not None for sha256 in sha256s) >= 9, "written now, not when the error is forgotten"
     assert held.traceback
     assert counts(run(folder, source)) == (4, 4)
+
+
+def test_a_passing_lack_of_memory_is_no_fact_about_a_file(
+    folder: Path, source: WeightsSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoding = importlib.import_module("convatlas.data.decode")  # not the function of that name
+    whole = run(folder, source)
+    path = sorted(folder.rglob("*.png"))[0]
+
+    def short(*given: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decoding, "to_rgb", short)
+        with pytest.raises(DecodeError, match="needs more memory than there was") as caught:
+            decode(path.read_bytes())
+    with KnownFacts() as known:
+        known.learn(Examined(record=whole.examined[0].record, sha256="f" * 64, failure=caught.value))
+    assert KnownFacts()("f" * 64) is None and KnownFacts()(hashlib.sha256(path.read_bytes()).hexdigest()) is not None
 
 
 def test_a_killed_pass_goes_on_with_the_missing_images(tmp_path: Path, backbone: Path) -> None:

@@ -20,9 +20,11 @@ from convatlas import cache
 from convatlas.errors import Stopped
 from convatlas.locks import locked
 from convatlas.train import run as runs
+from convatlas.train.augment import standardised
 from convatlas.train.images import InMemory
 from convatlas.transfer import finetune
 from convatlas.transfer.frozen import Norms
+from convatlas.transfer.maps import Precision
 from convatlas.transfer.plans import Plan
 from convatlas.transfer.workshop import FOUND, Trained, Workshop
 from convatlas.weights.source import find_weights
@@ -58,11 +60,17 @@ class Bench:
     """A workshop in which one plan is carried out; counts the steps that were trained, and does what is asked after one of them."""
 
     def __init__(
-        self, backbone: Path, plan: str = "tune:stage3", norms: Norms = "frozen", augment: int = 0, keep: bool = True
+        self,
+        backbone: Path,
+        plan: str = "tune:stage3",
+        norms: Norms = "frozen",
+        augment: int = 0,
+        keep: bool = True,
+        maps: Precision = "float32",
     ) -> None:
         drawn = torch.Generator().manual_seed(1)
-        pixels = torch.randint(0, 256, (TRAIN + TEST, 3, 32, 32), dtype=torch.uint8, generator=drawn)
-        images = InMemory(pixels, torch.arange(TRAIN + TEST) % CLASSES)
+        self.pixels = torch.randint(0, 256, (TRAIN + TEST, 3, 32, 32), dtype=torch.uint8, generator=drawn)
+        images = InMemory(self.pixels, torch.arange(TRAIN + TEST) % CLASSES)
         top = np.random.default_rng(0).normal(size=(TRAIN + TEST, 64)).astype(np.float32)
         self.plan, self.told, self.steps, self.at, self.do = plan, list[str](), 0, 0, signal.SIGTERM
         self.shop = Workshop(
@@ -70,6 +78,7 @@ class Bench:
             norms=norms,
             augment=augment,
             keep=keep,
+            maps=maps,
             progress=self._progress,
             say=self.told.append,
         )
@@ -85,6 +94,22 @@ class Bench:
             self.steps += 1
             if done == self.at:
                 os.kill(os.getpid(), self.do) if isinstance(self.do, signal.Signals) else self.do()
+
+
+def test_maps_in_half_are_never_what_judges(backbone: Path) -> None:
+    """What the workshop says of other images is what the whole network that it hands out says."""
+    logits = {}
+    for maps in ("float32", "float16"):
+        bench = Bench(backbone, keep=False, maps=maps)
+        found = bench.train()
+        with torch.inference_mode():
+            x = standardised(
+                bench.pixels[TRAIN:].float() / 255, bench.shop.settings(plan_of("tune:stage3"), TRAIN).config
+            )
+            expected = found.model(x.contiguous(memory_format=torch.channels_last)).double().numpy()
+        logits[maps] = found.logits
+        assert np.abs(found.logits - expected).max() < 1e-5 * np.abs(expected).max()
+    assert not np.array_equal(logits["float32"], logits["float16"]), "training on other maps ends elsewhere"
 
 
 def ensure_same(found: Trained, alone: Trained) -> None:

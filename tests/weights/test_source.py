@@ -81,6 +81,23 @@ def test_cards_of_every_form() -> None:
                      | {"image_mean": [0.5] * 3, "image_std": [0.5] * 3})  # fmt: skip
     assert hub.preprocessing is not None
     assert (hub.preprocessing.size, hub.preprocessing.resize, hub.preprocessing.interpolation) == (224, 256, "bicubic")
+    for edge, fields, expected in (
+        (224, {"crop_pct": 0.875}, (224, 256, "crop")),  # as the hub's processor of ConvNeXt and ResNet has it
+        (384, {"crop_pct": 0.95}, (384, 384, "squash")),
+        (224, {"do_center_crop": False, "crop_size": {"height": 200, "width": 200}}, (224, 224, "crop")),
+    ):
+        found = parse_card(
+            {"size": {"shortest_edge": edge}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, **fields}
+        ).preprocessing
+        assert found is not None and (found.size, found.resize, found.fit) == expected
+    whole = parse_card({"size": {"height": 224, "width": 224}, "do_center_crop": False, "crop_size": {"height": 224, "width": 224}}
+                       | {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}).preprocessing  # fmt: skip
+    assert whole is not None and (whole.size, whole.resize, whole.fit) == (224, 224, "squash")
+    timms = {"input_size": [3, 224, 224], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_mode": "squash"}
+    squashed = parse_card({**timms, "crop_pct": 1.0}).preprocessing
+    assert squashed is not None and (squashed.resize, squashed.fit) == (224, "squash")
+    with pytest.raises(ValueError, match="a squash that is then cropped"):
+        parse_card({**timms, "crop_pct": 0.9})
     assert parse_card({"id2label": {"1": "b", "0": "a"}}).labels == ("a", "b")
     assert parse_card({"label_names": ["x"]}).labels == ("x",)
     assert parse_card({"architecture": "mobilenetv1_100"}).name == "mobilenet_v1_100"

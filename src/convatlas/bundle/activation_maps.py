@@ -88,7 +88,7 @@ def activation_maps(
     """
     names = seen.member.classes.names
     of_one = _of_probe if isinstance(seen.member.model, ProbeNet) else _of_network
-    mean = None if usual is None else torch.from_numpy(usual).to(seen.images.device, torch.float64)
+    mean = None if usual is None else torch.from_numpy(usual).double()
     crops, found = seen.member.preprocessing.crops, list[list[ActivationMap]]()
     if crops > 1 and len(sizes) != len(wanted):
         raise ValueError(f"{len(wanted)} images of several squares each, and the sizes of {len(sizes)}")
@@ -105,16 +105,16 @@ def _of_probe(seen: Look, image: int, classes: Sequence[int], usual: Tensor | No
     model, names = seen.member.model, seen.member.classes.names
     assert isinstance(model, ProbeNet)
     with torch.inference_mode():
-        activations = {cut: value[image].double() for cut, value in seen.maps.items()}
+        activations = {cut: value[image].cpu().double() for cut, value in seen.maps.items()}
         kinds: list[tuple[What, tuple[str, ...]]] = [
             ("means", model.config.means),
             ("deviations", model.config.deviations),
         ]
         blocks: list[tuple[str, What]] = [(cut, what) for what, cuts in kinds for cut in cuts]
         widths = [len(activations[cut]) for cut, _ in blocks]
-        weights = model.fc.weight.double()[list(classes)].split(widths, dim=1)
-        bias = model.fc.bias.double()[list(classes)]
-        centre = torch.zeros(sum(widths), device=bias.device, dtype=torch.float64) if usual is None else usual
+        weights = model.fc.weight.cpu().double()[list(classes)].split(widths, dim=1)
+        bias = model.fc.bias.cpu().double()[list(classes)]
+        centre = torch.zeros(sum(widths), dtype=torch.float64) if usual is None else usual
         before = [weight @ mean for weight, mean in zip(weights, centre.split(widths), strict=True)]
         parts: list[list[Part]] = [[] for _ in classes]
         maps: list[Tensor] = []
@@ -134,7 +134,7 @@ def _of_probe(seen: Look, image: int, classes: Sequence[int], usual: Tensor | No
     constant = bias.tolist()
     logits = [sum(part.logit for part in row) + own for row, own in zip(parts, constant, strict=True)]
     hidden = any(part.what == "units" for part in parts[0])
-    drawn = _grad_cam(model, seen.images[image : image + 1], classes) if hidden else _added(maps).cpu().numpy()
+    drawn = _grad_cam(model, seen.images[image : image + 1], classes) if hidden else _added(maps).numpy()
     return [
         ActivationMap(
             label=names[index],
@@ -155,22 +155,23 @@ def _of_network(seen: Look, image: int, classes: Sequence[int], usual: Tensor | 
     assert isinstance(model, zoo.ConvNet)
     with torch.inference_mode():
         state = _one(seen.state, image)
-        logits = model.head(state)[0].double()
+        logits = model.head(state)[0].cpu().double()
         try:
             sliding = seen.member.sliding.get_submodule("head")
-            scores = sliding(state)[0].double()
+            scores = sliding(state)[0].cpu().double()
         except ConvAtlasError:  # a classifier that has no such form
             scores = logits[:, None, None]
         off = float((scores.mean((1, 2)) - logits).abs().max() / logits.abs().max().clamp_min(1e-12))
-    exact = scores[0].numel() > 1 and off <= _AGREES
+    exact, centred = scores[0].numel() > 1 and off <= _AGREES, False
     bias = torch.zeros(len(index), dtype=torch.float64)
     if exact:
         last = model.get_submodule(model.classifiers[0])
         if isinstance(last, nn.Linear) and last.bias is not None:  # NiN's bias is inside a rectifier: part of the map
-            bias = last.bias.detach().double().cpu()[index]
+            bias = last.bias.detach().cpu().double()[index]
         if isinstance(last, nn.Linear) and usual is not None:
-            bias = bias + (last.weight.detach().double()[index] @ usual).cpu()
-        drawn = scores[index].cpu().numpy() - bias[:, None, None].numpy()
+            centred = True
+            bias = bias + last.weight.detach().cpu().double()[index] @ usual
+        drawn = scores[index].numpy() - bias[:, None, None].numpy()
     else:
         drawn = _grad_cam(model, seen.images[image : image + 1], classes)
     return [
@@ -179,7 +180,7 @@ def _of_network(seen: Look, image: int, classes: Sequence[int], usual: Tensor | 
             method="class-activation map" if exact else "Grad-CAM",
             logit=float(logits[i]),
             bias=float(own),
-            centred=exact and usual is not None,
+            centred=centred,
             map=map_,
             share=1.0 if exact else None,
         )
@@ -232,7 +233,7 @@ def _added(maps: Sequence[Tensor]) -> Tensor:
     """Maps (k, h, w) of several stages on the finest one's grid, summed. Where enlarging moves a mean (a rounding, or sides that are no
     multiples), the whole map is moved back."""
     height, width = max((map_.shape[1:] for map_ in maps), key=lambda shape: shape[0] * shape[1])
-    total = torch.zeros(len(maps[0]), height, width, dtype=torch.float64, device=maps[0].device)
+    total = torch.zeros(len(maps[0]), height, width, dtype=torch.float64)
     for map_ in maps:
         large = F.interpolate(map_[None], (height, width), mode="bilinear", align_corners=False)[0]
         total += large + (map_.mean((1, 2)) - large.mean((1, 2)))[:, None, None]
@@ -262,9 +263,9 @@ def _grad_cam(model: nn.Module, x: Tensor, classes: Sequence[int]) -> np.ndarray
         drawn = []
         for index in classes:
             (gradient,) = torch.autograd.grad(logits[index], kept[0], retain_graph=True)
-            weight = gradient[0].double().mean((1, 2), keepdim=True)
-            drawn.append((weight * kept[0][0].detach().double()).sum(0).clamp_min(0))
-    return torch.stack(drawn).cpu().numpy()
+            weight = gradient[0].cpu().double().mean((1, 2), keepdim=True)
+            drawn.append((weight * kept[0][0].detach().cpu().double()).sum(0).clamp_min(0))
+    return torch.stack(drawn).numpy()
 
 
 def _last_with_places(model: nn.Module, x: Tensor) -> nn.Module:

@@ -11,6 +11,7 @@ from pathlib import Path
 from convatlas.errors import ConvAtlasError
 
 MARK = ".convatlas"  # lists the files that were written, one a line: these, and only these, the next run may replace
+_LEFT_BEHIND = (".DS_Store", "Thumbs.db", "desktop.ini")  # by those who look into a folder
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def whole_folder(target: Path, *, mark: bool = True) -> Iterator[Path]:
         if mark:
             (partial / MARK).write_text("".join(f"{name}\n" for name in sorted(_files(partial))), encoding="utf-8")
         for name in _files(partial):
-            with (partial / name).open("rb") as file:
+            with (partial / name).open("r+b") as file:  # Windows flushes only what may be written
                 os.fsync(file.fileno())
         _swap(partial, target)
     except OSError as error:
@@ -56,8 +57,12 @@ def ensure_replaceable(target: Path) -> None:
     mark = target / MARK
     ours = {MARK, *mark.read_text(encoding="utf-8").splitlines()} if mark.is_file() else set()
     foreign = sorted(
-        name for name in _files(target) if name not in ours and not name.startswith("charts/")
-    )  # saved on demand
+        name
+        for name in _files(target)
+        if name not in ours
+        and not name.startswith("charts/")  # saved on demand
+        and not (ours and name.rpartition("/")[2] in _LEFT_BEHIND)
+    )
     if foreign:
         raise ConvAtlasError(
             f"{target} holds {foreign[0]!r}{' and more' if foreign[1:] else ''}, which ConvAtlas did not write, so it is left alone.",

@@ -126,17 +126,22 @@ def logits(model: nn.Module, pixels: Any, preprocessing: Preprocessing) -> torch
 
 def timm_fields(preprocessing: Preprocessing) -> dict[str, Any]:
     """The preprocessing in the words of timm's `pretrained_cfg`, which has none for several crops: the middle one then."""
-    size = preprocessing.size
-    crop_pct = size / preprocessing.resize
-    while math.floor(size / crop_pct) < preprocessing.resize:  # which is how timm gets the resize back
-        crop_pct = math.nextafter(crop_pct, 0)
+    size, fit, crop_pct = (
+        preprocessing.size,
+        preprocessing.single.fit,
+        1.0,
+    )  # of what is squashed or padded nothing is cropped
+    if fit == "crop":
+        crop_pct = size / preprocessing.resize
+        while math.floor(size / crop_pct) < preprocessing.resize:  # which is how timm gets the resize back
+            crop_pct = math.nextafter(crop_pct, 0)
     return {
         "input_size": [preprocessing.channels, size, size],
         "interpolation": preprocessing.interpolation,
         "mean": list(preprocessing.mean),
         "std": list(preprocessing.std),
         "crop_pct": crop_pct,
-        "crop_mode": {"crop": "center", "squash": "squash", "pad": "border"}[preprocessing.single.fit],
+        "crop_mode": {"crop": "center", "squash": "squash", "pad": "border"}[fit],
     }
 
 

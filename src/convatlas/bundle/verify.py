@@ -45,6 +45,16 @@ def check_files(folder: Path, described: dict[str, Any]) -> None:
         raise ConvAtlasError(
             f"{folder / CONFIG}: was changed after it was written.", remedy="Copy the model folder again."
         )
+    for name in (
+        *own["sha256"],
+        *(row["file"] for row in own["examples"]),
+        *(row["folder"] for row in own.get("members", ())),
+    ):
+        if not _lies_inside(name):
+            raise ConvAtlasError(
+                f"{folder / CONFIG}: names the file {name!r}, which is not one of the folder's own.",
+                remedy="Do not use this folder; ask whoever made it.",
+            )
     for name, expected in own["sha256"].items():
         if name == TRAINING and not (folder / name).exists():
             continue  # people may delete what is remembered of their images
@@ -58,6 +68,11 @@ def check_files(folder: Path, described: dict[str, Any]) -> None:
             raise ConvAtlasError(
                 f"{folder / name}: was changed after it was written.", remedy="Copy the model folder again."
             )
+
+
+def _lies_inside(name: str) -> bool:
+    """Whether a file's name leads nowhere else, on any system."""
+    return not set(name) & set("\\:") and all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 def versions(described: dict[str, Any]) -> str:

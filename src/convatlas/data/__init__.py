@@ -2,7 +2,7 @@
 
 from convatlas.data.check import CheckResult, check
 from convatlas.data.classes import ClassMap
-from convatlas.data.decode import DECODER, MAX_PIXELS, Box, decode, decode_part
+from convatlas.data.decode import DECODER, MAX_PIXELS, PASSING, Box, decode, decode_part
 from convatlas.data.diagnose import diagnose
 from convatlas.data.examine import Examined, examine, hashed
 from convatlas.data.facts import DecodeError, Facts
@@ -20,6 +20,7 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "MAX_PIXELS",
+    "PASSING",
     "Box",
     "CheckResult",
     "ClassMap",

@@ -41,6 +41,7 @@ from convatlas.data.sniff import EXTENSIONS, OTHER_PICTURES, PREFIX_BYTES, sniff
 
 REVISION = 1  # raise it whenever a change here, in `colour` or in `headers` can change a pixel or a fact
 
+PASSING = "memory"  # the kind of a failure that says nothing of the file
 MAX_PIXELS = 178_956_970  # Pillow's own limit for refusing: 512 MiB as RGB
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
@@ -188,9 +189,15 @@ def _decode(
             image = image.transpose(_UPRIGHT[header.orientation])
     except DecodeError:
         raise
-    except (MemoryError, Image.DecompressionBombError) as error:
+    except MemoryError:
         raise DecodeError(
-            "bomb", f"decoding it needs more memory than there is ({error})", "Save it with fewer pixels, or remove it."
+            PASSING,
+            "decoding it needs more memory than there was",
+            "Try again with more memory, or save it with fewer pixels.",
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise DecodeError(
+            "bomb", f"it has too many pixels ({error})", "Save it with fewer pixels, or remove it."
         ) from None
     except Exception as error:
         # Decoders meet damaged bytes with every kind of exception; which one says nothing about the program.

@@ -32,6 +32,7 @@ _FAILURES = {
     "truncated": ("is cut short", "are cut short"),
     "empty": ("is empty", "are empty"),
     "not-an-image": ("is not an image", "are not images"),
+    "memory": ("found no memory to be decoded in", "found no memory to be decoded in"),
     "bomb": ("has too many pixels", "have too many pixels"),
     "heic": ("is in a phone format (HEIC or AVIF)", "are in phone formats (HEIC or AVIF)"),
     "float-range": ("has floating-point samples outside 0 to 1", "have floating-point samples outside 0 to 1"),

@@ -48,7 +48,8 @@ class Facts:
 class DecodeError(ConvAtlasError):
     """A file that cannot be used as an image, and why.
 
-    Kinds: `corrupt`, `truncated`, `empty`, `not-an-image`, `bomb`, `heic`, `float-range`, `unsupported`, `unreadable`.
+    Kinds: `corrupt`, `truncated`, `empty`, `not-an-image`, `bomb`, `memory`, `heic`, `float-range`, `unsupported`,
+    `unreadable`.
     """
 
     def __init__(self, kind: str, reason: str, remedy: str = "", *, name: str = "") -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from convatlas.data import Dataset, Record, decode, seen
 from convatlas.errors import ConvAtlasError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 MOST = 12  # mistakes that are explained
 RIGHT = 4  # right answers beside them
 _SIDE, _NEAR = 256, 160  # pixels
+_SHOWN = 1024  # the longer side of what pictures are made of
 
 
 def right_answers(
@@ -58,16 +60,21 @@ def explain_rows(
     together = max(1, TOGETHER // member.preprocessing.crops)
     for start in range(0, min(MOST, len(found)), together):
         part = slice(start, min(start + together, MOST))
-        files = [dataset.read(record) for record, _ in found[part]]
-        images = [decode(data, background=classifier.background)[0] for data in files]
-        looked = look(member, np.stack([member.preprocessing.pixels(image) for image in images]))
+        own, pixels, sizes, images = list[str](), list[np.ndarray](), list[tuple[int, int]](), list[Image.Image]()
+        for record, _ in found[part]:  # one at a time: a scan may take a gigabyte
+            data = dataset.read(record)
+            image = decode(data, background=classifier.background)[0]
+            own.append(hashlib.sha256(data).hexdigest())
+            pixels.append(member.preprocessing.pixels(image))
+            sizes.append(image.size)
+            image.thumbnail((_SHOWN, _SHOWN), Image.Resampling.BILINEAR)  # in place, where it is larger
+            images.append(image)
+        looked = look(member, np.stack(pixels))
         try:
-            usual = None if training is None else training.centre
-            wanted, sizes = [[row["predicted"]] for row in rows[part]], [image.size for image in images]
-            maps = [own[0] for own in activation_maps(looked, wanted, usual, sizes=sizes)]
+            usual, wanted = None if training is None else training.centre, [[row["predicted"]] for row in rows[part]]
+            maps = [each[0] for each in activation_maps(looked, wanted, usual, sizes=sizes)]
         except ConvAtlasError:  # a network without places
             maps = None
-        own = [hashlib.sha256(data).hexdigest() for data in files]
         nearest = None if training is None else training.nearest(looked, 1, without=own)
         for i, (row, image) in enumerate(zip(rows[part], images, strict=True)):
             name = f"{kind}-{start + i:03d}"

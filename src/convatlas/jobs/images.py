@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convatlas.cache import Store
-from convatlas.data import DECODER, Dataset, DecodeError, Examined, Facts, Record, examine
+from convatlas.data import DECODER, PASSING, Dataset, DecodeError, Examined, Facts, Record, examine
 from convatlas.errors import ConvAtlasError
 from convatlas.transfer.features import Extraction, FeatureStore, extract
 from convatlas.weights.source import WeightsSource
@@ -58,6 +58,8 @@ class KnownFacts:
     def learn(self, item: Examined) -> None:
         """Keeps what was found out about one file."""
         found = item.facts or item.failure
+        if item.failure and item.failure.kind == PASSING:  # no fact about the file
+            return
         if item.sha256 and found is not None and found is not self._old.get(item.sha256):
             self._new[item.sha256] = json.dumps(found.to_json()).encode()
         if len(self._new) >= 256:

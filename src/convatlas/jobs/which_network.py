@@ -57,7 +57,7 @@ def entrants(backbones: Backbones, weights: str | Path | None, *, download: bool
     for a name that is none, and where fewer than two are named.
     """
     given = backbones if isinstance(backbones, Sequence) and not isinstance(backbones, str) else [backbones]
-    items = [item for text in given for item in ([text] if Path(text).exists() else str(text).split(","))]
+    items = [item for text in given for item in ([text] if _exists(text) else str(text).split(","))]
     items = [item for item in items if str(item).strip()]
     known = {} if weights is None else _by_network(Path(weights).expanduser())
     found: list[Entrant] = []
@@ -198,6 +198,13 @@ def _of_folder(folder: Path) -> Iterable[Entrant]:
             yield Entrant(name=path.name, source=None, failure=error)
 
 
+def _exists(text: str | Path) -> bool:
+    try:
+        return Path(text).exists()
+    except OSError:  # too long for a name: several
+        return False
+
+
 def _by_network(folder: Path) -> dict[str, Path]:
     """The files of a folder by the network that their cards name."""
     if not folder.is_dir():
@@ -205,7 +212,15 @@ def _by_network(folder: Path) -> dict[str, Path]:
             f"{folder} is no folder, and several networks have several weights.",
             remedy="Give --weights a folder of weights files, or name the files themselves with --backbones.",
         )
-    return {one.source.name: one.source.path for one in _of_folder(folder) if one.source}
+    found: dict[str, Path] = {}
+    for source in (one.source for one in _of_folder(folder) if one.source):
+        if source.name in found:
+            raise ConvAtlasError(
+                f"{folder}: both {found[source.name].name} and {source.path.name} are for {source.name}.",
+                remedy="Name the file itself with --backbones.",
+            )
+        found[source.name] = source.path
+    return found
 
 
 def _told_apart(found: Sequence[Entrant]) -> list[Entrant]:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convatlas.data import DECODER, Dataset, DecodeError, Preprocessing, Record, examine, hashed
+from convatlas.data import DECODER, PASSING, Dataset, DecodeError, Preprocessing, Record, examine, hashed
 from convatlas.errors import ConvAtlasError
 from convatlas.mapped import Rows, mapped
 from convatlas.train.images import Wanted, digest
@@ -116,6 +116,8 @@ def _decoded(
                 f"{dataset.locate(item.record)} changed while it was read.",
                 remedy="Repeat the command when nothing writes there.",
             )
+        if item.failure and item.failure.kind == PASSING:
+            raise ConvAtlasError(f"{dataset.locate(item.record)}: {item.failure}", remedy="Try again with more memory.")
         if item.failure:
             said[item.sha256] = item.failure.to_json()
         yield np.zeros(shape, np.uint8) if item.pixels is None else item.pixels.transpose(2, 0, 1)

@@ -240,7 +240,7 @@ class Finetune:
             for handle in handles:
                 handle.remove()
         return Seen(
-            logits=torch.cat(logits).double().cpu().numpy(),
+            logits=torch.cat(logits).cpu().double().numpy(),
             maps=by_image(torch.cat(maps), len(images)).float().cpu().numpy(),
             read=by_image(torch.cat(read), len(images)).float().cpu().numpy(),
         )

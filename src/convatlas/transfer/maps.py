@@ -28,6 +28,7 @@ from convatlas.train.augment import augmented, standardised
 from convatlas.train.config import Augment, TrainConfig
 from convatlas.train.images import Images, Wanted, digest
 from convatlas.train.order import seed_of
+from convatlas.transfer.kept import code_sha256
 from convatlas.zoo.inference import apart, stacked
 
 Precision = Literal["float32", "float16"]  # of numbers that are kept
@@ -128,7 +129,8 @@ def cached_maps(
         "batch": config.batch_size,
         "dtype": dtype,
         "torch": torch.__version__,
-        "device": device,
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "code": code_sha256(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }

@@ -89,7 +89,7 @@ def _watch(sums: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]], None
     def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         values = inputs[0].float()
         variance, mean = torch.var_mean(values, dim=(0, 2, 3), correction=0)
-        sums.append(torch.stack([mean, variance + mean**2]).double() * len(values))
+        sums.append(torch.stack([mean, variance + mean**2]).cpu().double() * len(values))
 
     return before
 
@@ -97,16 +97,16 @@ def _watch(sums: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]], None
 def _row(stage: str, norm: nn.BatchNorm2d, sums: list[Tensor], count: int, folded: bool) -> Likeness:
     """The comparison; a folded norm has already been applied to what was seen, so it is undone."""
     assert norm.running_mean is not None and norm.running_var is not None
-    mean, square = (torch.stack(sums).sum(dim=0) / count).cpu()
+    mean, square = torch.stack(sums).sum(dim=0) / count
     variance = (square - mean**2).clamp(min=0)
-    before = norm.running_var.double().cpu() + norm.eps
+    before = norm.running_var.cpu().double() + norm.eps
     if folded:
-        scale, offset = norm.weight.detach().double().cpu(), norm.bias.detach().double().cpu()
+        scale, offset = norm.weight.detach().cpu().double(), norm.bias.detach().cpu().double()
         alive = scale.abs() > 1e-6  # a channel that is multiplied by nothing tells nothing
         mean, variance, scale, offset, before = (x[alive] for x in (mean, variance, scale, offset, before))
         shift, ratio = (mean - offset) / scale, variance / scale**2 + norm.eps / before
     else:
-        shift = (mean - norm.running_mean.double().cpu()) / before.sqrt()
+        shift = (mean - norm.running_mean.cpu().double()) / before.sqrt()
         ratio = (variance + norm.eps) / before
     root = ratio.sqrt()
     return Likeness(

@@ -116,7 +116,7 @@ class Workshop:
         self._progress, self._say = progress, say
         self._kept = Kept(self._heard) if keep else None
         self._ahead = 0.0  # seconds that others spent on what was found
-        self._shown: dict[tuple[str | None, int], Images] = {}  # by cut and views
+        self._shown: dict[tuple[str | None, int, Precision, int], Images] = {}  # by cut and views
 
     def clock(self) -> float:
         """Seconds, as if all that was found had been done now: what was paid for once counts in a budget as it did then."""
@@ -309,7 +309,9 @@ class Workshop:
 
     def _seen(self, fine: Finetune, *, training: bool) -> Images:
         """All images as the part that trains sees them."""
-        place = fine.tuning.cut, fine.tuning.views if training else 1
+        tuned = fine.tuning
+        views, maps = (tuned.views, tuned.maps) if training else (1, "float32")
+        place = tuned.cut, views, maps, tuned.config.batch_size  # what is judged is never in half
         if place not in self._shown:
             self._shown[place] = fine.shown(self.images, training=training)
         return self._shown[place]

@@ -19,6 +19,7 @@ from convatlas.errors import ConvAtlasError
 
 # timm's arguments that training alone feels, or that the tensors themselves show
 _WITHOUT_EFFECT = ("num_classes", "in_chans", "drop_rate", "drop_path_rate", "bn_momentum")
+_WHOLE_FROM = 384  # pixels; from here on ConvNeXt's processor of the hub squashes images, and crops none
 _PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 
 
@@ -137,20 +138,17 @@ def _timm_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def _preprocessing(fields: Mapping[str, Any]) -> Preprocessing | None:
     if "image_mean" in fields:  # the hub's preprocessor_config.json
-        crop, size = fields.get("crop_size"), fields["size"]
+        crop, size = fields.get("crop_size") if fields.get("do_center_crop", True) else None, fields["size"]
         resize = size if isinstance(size, int) else size.get("shortest_edge", size.get("height"))
-        side = (
-            resize
-            if crop is None or not fields.get("do_center_crop", True)
-            else crop
-            if isinstance(crop, int)
-            else crop["height"]
-        )
+        side = resize if crop is None else crop if isinstance(crop, int) else crop["height"]
+        whole = not (isinstance(size, int) or "shortest_edge" in size or crop)
+        if fields.get("crop_pct") and not crop:  # ConvNeXt's: small ones are cropped out of more, large ones squashed
+            resize, whole = (int(side / fields["crop_pct"]), False) if side < _WHOLE_FROM else (side, True)
         return Preprocessing.from_json(
             {
                 "size": side,
                 "resize": resize,
-                "fit": "crop" if isinstance(size, int) or "shortest_edge" in size or crop else "squash",
+                "fit": "squash" if whole else "crop",
                 "interpolation": _PILLOW_FILTERS[fields.get("resample", 2)],
                 "mean": fields["image_mean"],
                 "std": fields["image_std"],
@@ -161,11 +159,17 @@ def _preprocessing(fields: Mapping[str, Any]) -> Preprocessing | None:
     channels, size, width = fields["input_size"]
     if size != width:
         raise ValueError(f"input_size {fields['input_size']} is not square")
+    fit = {"center": "crop", "squash": "squash", "border": "pad"}[fields.get("crop_mode") or "center"]
+    resize = math.floor(size / fields.get("crop_pct", 0.875))  # as timm computes it
+    if fit != "crop" and resize != size:
+        raise ValueError(
+            f"crop_mode {fields['crop_mode']!r} with a crop_pct other than 1: a {fit} that is then cropped"
+        )
     return Preprocessing.from_json(
         {
             "size": size,
-            "resize": math.floor(size / fields.get("crop_pct", 0.875)),  # as timm computes it
-            "fit": {"center": "crop", "squash": "squash", "border": "pad"}[fields.get("crop_mode") or "center"],
+            "resize": resize,
+            "fit": fit,
             "interpolation": fields.get("interpolation", "bilinear"),
             "mean": fields["mean"],
             "std": fields["std"],
