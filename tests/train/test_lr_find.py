@@ -70,7 +70,7 @@ def test_batches_come_in_micro_batches_and_images_as_they_are_read() -> None:
     seen: list[int] = []
     model.get_submodule("conv").register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
     lr_find(model, images, replace(config, micro_batch=6), steps=10)
-    assert seen[:6] == [6, 6, 4] * 2
+    assert seen[:6] == [5, 5, 6] * 2
     images.crops = True  # as streamed photos are: cropped where they are read
     cropped = replace(config, augment=replace(config.augment, scale=(0.1, 1.0)))
     assert lr_find(model, images, cropped, steps=10) == lr_find(model, images, config, steps=10)
