@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from convatlas import catalogue, zoo
 from convatlas.data import Dataset, DecodeError, Examined, Preprocessing, Record, decode, scan
@@ -289,6 +290,22 @@ def test_a_passing_lack_of_memory_is_no_fact_about_a_file(
     with KnownFacts() as known:
         known.learn(Examined(record=whole.examined[0].record, sha256="f" * 64, failure=caught.value))
     assert KnownFacts()("f" * 64) is None and KnownFacts()(hashlib.sha256(path.read_bytes()).hexdigest()) is not None
+
+
+def test_facts_are_of_the_background_that_they_were_seen_on(tmp_path: Path, source: WeightsSource) -> None:
+    """A black mark on nothing is hardly to be seen on black."""
+    folder, mark = tmp_path / "photos", Image.new("RGBA", (64, 64))
+    mark.paste((0, 0, 0, 255), (24, 24, 40, 40))
+    for label in ("one", "two"):
+        (folder / label).mkdir(parents=True)
+        mark.save(folder / label / "mark.png")
+    found = []
+    for background in ((255, 255, 255), (0, 0, 0)):
+        preprocessing = replace(source.preprocessing, background=background)
+        facts = run(folder, replace(source, preprocessing=preprocessing)).examined[0].facts
+        assert facts is not None
+        found.append(facts.dominant)
+    assert found[0] < 1 and found[1] == 1
 
 
 def test_a_killed_pass_goes_on_with_the_missing_images(tmp_path: Path, backbone: Path) -> None:

@@ -39,10 +39,13 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 class KnownFacts:
-    """What earlier passes found out about files, by the hash of their bytes: nothing is decoded twice to be checked."""
+    """What earlier passes found out about files, by the hash of their bytes: nothing is decoded twice to be checked.
 
-    def __init__(self) -> None:
-        self._store = Store("facts", {"decoder": DECODER, "facts": Facts.names()})
+    Some facts (`Facts.thumb`, `grey`, `dominant`) are of the image on the `background` that transparent ones are put on.
+    """
+
+    def __init__(self, background: tuple[int, int, int] = (255, 255, 255)) -> None:
+        self._store = Store("facts", {"decoder": DECODER, "facts": Facts.names(), "background": list(background)})
         self._new: dict[str, bytes] = {}
         self._old: dict[str, Facts] = {}  # what the store had
 
@@ -114,7 +117,7 @@ def extract_features(
     import_seconds = time.perf_counter() - started  # torch, where the choice needed it
     preprocessing = source.preprocessing
     store = FeatureStore(source, weights_sha256=source.sha256(), device=chosen, capacity=len(records))
-    known = KnownFacts()
+    known = KnownFacts(preprocessing.background)
     ahead = max(16, _BUFFER_BYTES // math.prod(preprocessing.shape))
     stream = examine(
         dataset,

@@ -52,7 +52,7 @@ def share_features(
     others = [answer for answer in together.all(found)[1:] if answer]
     if together.rank == 0 and passed:
         kept = FeatureStore(source, weights_sha256=source.sha256(), device=device, capacity=0)
-        with KnownFacts() as known:
+        with KnownFacts(source.preprocessing.background) as known:
             for widths, blobs, facts in others:
                 kept.receive(widths, blobs)
                 known.receive(facts)
