@@ -126,11 +126,8 @@ def logits(model: nn.Module, pixels: Any, preprocessing: Preprocessing) -> torch
 
 def timm_fields(preprocessing: Preprocessing) -> dict[str, Any]:
     """The preprocessing in the words of timm's `pretrained_cfg`, which has none for several crops: the middle one then."""
-    size, fit, crop_pct = (
-        preprocessing.size,
-        preprocessing.single.fit,
-        1.0,
-    )  # of what is squashed or padded nothing is cropped
+    size, fit = preprocessing.size, preprocessing.single.fit
+    crop_pct = 1.0  # of what is squashed or padded nothing is cropped
     if fit == "crop":
         crop_pct = size / preprocessing.resize
         while math.floor(size / crop_pct) < preprocessing.resize:  # which is how timm gets the resize back

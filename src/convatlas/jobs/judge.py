@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,12 +38,12 @@ class Judgement:
         """(n, classes): the classifier's own, the mean over its members."""
         return self.members.mean(axis=0)
 
-    @property
+    @cached_property
     def hashes(self) -> list[str]:
         """(n,) of the files that could be read."""
         return [item.sha256 for item in self.examined if item.facts is not None]
 
-    @property
+    @cached_property
     def together(self) -> np.ndarray:
         """(n,) equal for images of one unit: copies of a file, a group."""
         return units([record.group for record in self.read], self.hashes)
