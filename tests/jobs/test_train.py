@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import convatlas
+from convatlas.cli.train import train_text
 from convatlas.cli.verbs import app
 from convatlas.errors import ConvAtlasError
 from convatlas.report.run_page import render_run
@@ -319,3 +320,37 @@ def test_other_photos_under_the_same_names_are_another_run(photos: Path, tmp_pat
     shutil.copyfile(other, one)
     with pytest.raises(ConvAtlasError, match=r"data\.sha256"):
         convatlas.train_recipe(RECIPE, root, out=tmp_path / "run", settings=settings, images="streamed")
+
+
+def test_copies_and_groups_make_an_interval_wider_and_leaks_are_called_so(tmp_path: Path) -> None:
+    """Twelve held-out images that are two of each class, copied: as sure as six. Two of these are training images, too."""
+    root, said = write_split(tmp_path / "data", {"train": 4, "test": 2}), list[str]()
+    settings = ["epochs=1", "batch_size=4"]
+    alone = convatlas.train_recipe(RECIPE, root, out=tmp_path / "alone", settings=settings, say=said.append)
+    assert alone.json["leak"]["images"] == 0 and alone.json["alarms"] == [] and "copies" not in alone.json["protocol"]
+    for path in [*(root / "test").rglob("*.png")]:
+        shutil.copyfile(path, path.with_name(f"again-{path.name}"))
+    copied = convatlas.train_recipe(RECIPE, root, out=tmp_path / "copied", settings=settings, say=said.append)
+    (low, high), wider = (
+        alone.json["accuracy_interval"],
+        copied.json["accuracy_interval"],
+    )  # few units: by Student's quantile
+    assert copied.json["accuracy"] == alone.json["accuracy"] and wider[0] < low < high < wider[1]
+    assert "12 images (copies and groups together: 6)" in copied.json["protocol"] and not said
+
+    rows = [f"{p.relative_to(root)},{p.parent.name},{p.parts[-3]}" for p in sorted((root).rglob("*.png"))]
+    lines = ["path,label,split,group", *(f"{row},{'one' if ',test' in row else ''}" for row in rows)]
+    (root / "list.csv").write_text("\n".join(lines) + "\n")
+    grouped = convatlas.train_recipe(RECIPE, root / "list.csv", out=tmp_path / "grouped", settings=settings)
+    low, high = grouped.json["accuracy_interval"]
+    assert "(copies and groups together: 1)" in grouped.json["protocol"] and high - low > 0.7
+
+    shown = sorted((root / "test").rglob("*.png"))[:2]
+    for path in shown:
+        shutil.copyfile(path, root / "train" / path.parent.name / f"leaked-{path.name}")
+    leaking = convatlas.train_recipe(RECIPE, root, out=tmp_path / "leaking", settings=settings, say=said.append)
+    leak, without = leaking.json["leak"], leaking.json["leak"]["without"]
+    assert any("test images are also training images" in line for line in said)
+    assert leak["images"] + without["images"] == leak["of"] == 12 and leak["images"] >= 2
+    assert "Leak: " in leaking.json["alarms"][0] and leaking.json["alarms"][0] in train_text(leaking.json)
+    assert leaking.json["alarms"][0] in render_run(leaking.folder).read_text()

@@ -124,4 +124,5 @@ def train_text(result: dict[str, Any]) -> str:
     if result["accuracy"] is None:
         return f"{result['network']}: trained; {result['protocol']}"
     low, high = result["accuracy_interval"]
-    return f"{result['network']}: {percent(result['accuracy'])} [{percent(low)}, {percent(high)}]\n{result['protocol']}"
+    alarms = "".join(f"{alarm}\n" for alarm in result["alarms"])
+    return f"{alarms}{result['network']}: {percent(result['accuracy'])} [{percent(low)}, {percent(high)}]\n{result['protocol']}"

@@ -70,17 +70,18 @@ def leak_json(found: Material, decided: Decided) -> dict[str, Any]:
     }
 
 
-def leak_in_words(result: dict[str, Any]) -> Iterator[str]:
-    """What must be read before the accuracy, if test images leak."""
+def leak_in_words(result: dict[str, Any], what: str = "test images") -> Iterator[str]:
+    """What must be read before the accuracy, if images that judge leak. Where a leak has no `near`, near copies were not looked for."""
     leak = result["leak"]
     if not leak or not leak["images"]:
         return
     count, of, without = leak["images"], leak["of"], leak["without"]
     kinds = [f"{leak['exact']:,} as the same file"] * bool(leak["exact"])
-    kinds += [f"{leak['near']:,} as a near copy (saved again, resized, cropped or brightened)"] * bool(leak["near"])
-    said = f"Leak: {count:,} of {of:,} test images ({percent(count / of)}) are also training images, {' and '.join(kinds)}. "
+    if leak.get("near"):
+        kinds.append(f"{leak['near']:,} as a near copy (saved again, resized, cropped or brightened)")
+    said = f"Leak: {count:,} of {of:,} {what} ({percent(count / of)}) are also training images, {' and '.join(kinds)}. "
     if without is None:
-        yield said + "No test image is left without them, so the accuracy says nothing of new images."
+        yield said + "None is left without them, so the accuracy says nothing of new images."
         return
     low, high = map(percent, without["accuracy_interval"])
     yield (

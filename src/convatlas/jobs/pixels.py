@@ -14,7 +14,7 @@ from convatlas.data import Dataset, Preprocessing, Record, examine
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.images import Progress
 from convatlas.train.cached import Cached
-from convatlas.train.images import Images, InMemory
+from convatlas.train.images import InMemory
 
 LARGE = 1 << 30  # bytes of images that memory should not hold
 
@@ -29,7 +29,7 @@ def prepared(
     least: int = 2,
     progress: Progress,
     say: Callable[[str], None],
-) -> Images:
+) -> InMemory | Cached:
     """The images of `records`, with `labels` (n,) int64. What cannot be read is named to `say` and left out.
 
     Raises `ConvAtlasError` where fewer than `least` can be read.
@@ -45,16 +45,18 @@ def prepared(
         return cached
     pixels = np.empty((len(records), channels, height, width), np.uint8)
     read: list[int] = []
+    contents: list[str] = []
     for place, item in enumerate(examine(dataset, records, preprocessing=square)):
         if item.pixels is None:
             say(f"left out: {dataset.locate(item.record)} ({item.failure})")
         else:
             pixels[len(read)] = item.pixels.transpose(2, 0, 1)
             read.append(place)
+            contents.append(item.sha256)
         progress("decode", place + 1, len(records))
     ensure_enough(dataset, len(read), len(records), least)
     names = [dataset.locate(records[place]) for place in read]
-    return InMemory(torch.from_numpy(pixels[: len(read)]), labels[read], names)
+    return InMemory(torch.from_numpy(pixels[: len(read)]), labels[read], names, contents)
 
 
 def ensure_enough(dataset: Dataset, read: int, of: int, least: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,16 +16,16 @@ import convatlas
 from convatlas.bundle.folder import whole_folder
 from convatlas.data import ClassMap, Dataset, Preprocessing, scan
 from convatlas.errors import ConvAtlasError
+from convatlas.jobs.held_out import HeldOut, reached
 from convatlas.jobs.images import Progress, resolve_device, silent
-from convatlas.metrics import wilson
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from convatlas.jobs.held_out import Part
     from convatlas.train.config import TrainConfig
     from convatlas.train.images import Images
     from convatlas.train.learner import Epoch
-    from convatlas.train.processes import Alone
     from convatlas.train.recipes.recipe import Recipe
     from convatlas.train.run import Run
     from convatlas.zoo import ConvNet
@@ -84,7 +84,7 @@ def train_recipe(
     import torch
 
     from convatlas.train.images import digest
-    from convatlas.train.loop import train
+    from convatlas.train.loop import rights, train
     from convatlas.train.losses import has_auxiliary
     from convatlas.train.optim import ensure_watched
     from convatlas.train.processes import led
@@ -100,7 +100,10 @@ def train_recipe(
     if together.rank:
         progress, say = silent, lambda message: None
     parts = {split: _read(dataset, split, classes, config, images, progress, say) for split in dataset.splits}
-    training, held_out = parts.get("train") or parts["all"], parts.get(watched or "")
+    training, watching = parts.get("train") or parts["all"], parts.get(watched or "")
+    held_out = {
+        split: HeldOut.of(dataset, split, parts[split], training) for split in ("val", "test") if split in parts
+    }
     described = {
         "recipe": name,
         "network": found.network,
@@ -109,9 +112,9 @@ def train_recipe(
         "config": asdict(config),
         "data": {
             "images": len(training),
-            "held_out": len(held_out) if held_out else 0,
+            "held_out": len(watching) if watching else 0,
             "classes": list(classes.names),
-            "sha256": _digest([part for part in (training, held_out) if part]),
+            "sha256": _digest([part for part in (training, watching) if part]),
         },
         "read": type(training).__name__,
         "weights": {"initial_sha256": digest(*model.state_dict().values())},
@@ -128,9 +131,11 @@ def train_recipe(
         found.prepare(model, _standardised(training, config))
     folder, batch = Path(out).expanduser(), min(config.batch_size, len(training))  # progress is told in images
     with open_run(folder, described, say, together) as run, run.listening():
+        for part in held_out.values():
+            part.warn(say)
         history = train(
             *(model, training, config),
-            held_out=held_out,
+            held_out=watching,
             part=watched,
             together=together,
             run=run,
@@ -139,8 +144,8 @@ def train_recipe(
             log=_drawing(run.folder, say) if together.rank == 0 else lambda epoch: None,
             say=say,
         )
-        reached = _reached(history, watched, config, parts, model, together)
-        result = {"schema": SCHEMA, **described, "epochs": len(history), "loss": history[-1].loss, **reached}
+        known = reached(history, config, held_out, lambda part: rights(model, part, config, together).numpy())
+        result = {"schema": SCHEMA, **described, "epochs": len(history), "loss": history[-1].loss, **known}
         led(together, lambda: _write(run, model, found, classes, result))
     return TrainResult(folder=folder, model=folder / "model", json=result)
 
@@ -230,7 +235,7 @@ def _read(
     how: Literal["auto", "memory", "cached", "streamed"],
     progress: Progress,
     say: Callable[[str], None],
-) -> Images:
+) -> Part:
     """A part's images. Files that cannot be read are named and left out; those that are streamed are an error once it is their turn."""
     import torch
 
@@ -284,39 +289,6 @@ def _drawing(folder: Path, say: Callable[[str], None]) -> Callable[[Epoch], None
             written = time.monotonic()
 
     return write
-
-
-def _reached(
-    history: Sequence[Epoch],
-    watched: str | None,
-    config: TrainConfig,
-    parts: Mapping[str, Images],
-    model: Any,
-    together: Alone,
-) -> dict[str, Any]:
-    """The accuracy on a part that nothing was chosen by, where there is one, with its interval and how it came about."""
-    from convatlas.train.learner import best_epoch
-    from convatlas.train.loop import accuracy
-
-    if watched is None:
-        return {"accuracy": None, "protocol": "no part of the data was held out, so nothing is known of new images"}
-    kept = history[best_epoch(history) - 1] if config.patience else history[-1]
-    chosen = "nothing chosen by it"
-    if config.optim.schedule == "plateau" and config.optim.watch == "validation":
-        chosen = "the learning rate lowered by it"
-    if config.patience:
-        chosen = "the best of its epochs, chosen by this, so it flatters"
-    assert kept.held_out is not None, "a part that is watched is measured after every epoch"
-    top1, split = kept.held_out, watched
-    if watched == "val" and "test" in parts:
-        top1, split, chosen = accuracy(model, parts["test"], config, together), "test", "measured once, at the end"
-    images = len(parts[split])
-    low, high = wilson(round(top1 * images), images)
-    return {
-        "accuracy": top1,
-        "accuracy_interval": [low, high],
-        "protocol": f"{split} split, {images} images, weights after epoch {kept.epoch}, {chosen}; 95 % Wilson interval, one seed",
-    }
 
 
 def _write(run: Run, model: Any, recipe: Recipe, classes: ClassMap, result: dict[str, Any]) -> None:

@@ -87,7 +87,8 @@ class Cached:
         self.failures = tuple(failures[place] for place in sorted(failures))
         self.labels = labels[kept]
         self.names = Located(dataset, [records[place] for place in kept])
-        self._rows = np.array([row[sha256s[place]] for place in kept], dtype=np.int64)
+        self.contents = [sha256s[place] for place in kept]
+        self._rows = np.array([row[sha256] for sha256 in self.contents], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._rows)

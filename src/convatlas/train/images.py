@@ -66,15 +66,17 @@ class InMemory:
 
     crops = prepared = False
 
-    def __init__(self, images: Tensor, labels: Tensor, names: Sequence[str] = ()) -> None:
-        """Raises `ValueError` where the three do not fit together."""
+    def __init__(self, images: Tensor, labels: Tensor, names: Sequence[str] = (), contents: Sequence[str] = ()) -> None:
+        """`contents` are the SHA-256 of the files, where there are files. Raises `ValueError` where these do not fit together."""
         if images.dtype != torch.uint8 or images.ndim != 4:
             raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; they must be uint8 (n, c, h, w)")
-        if len(images) != len(labels) or (names and len(names) != len(images)):
-            raise ValueError(f"{len(images)} images with {len(labels)} labels and {len(names)} names")
+        if {len(labels), len(names or images), len(contents or images)} != {len(images)}:
+            of = f"{len(labels)} labels, {len(names)} names and {len(contents)} hashes"
+            raise ValueError(f"{len(images)} images with {of}")
         self.images = images
         self.labels = labels
         self.names = names
+        self.contents = contents
 
     def __len__(self) -> int:
         return len(self.images)

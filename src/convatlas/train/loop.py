@@ -280,12 +280,18 @@ def as_read(config: TrainConfig, images: Images) -> TrainConfig:
 def accuracy(model: nn.Module, images: Images, config: TrainConfig, together: Alone | None = None) -> float:
     """Share of `images` whose highest logit is their label, each whole and resized to `config.shown_size`; each counted once, whoever of
     the processes sees it."""
+    return int(rights(model, images, config, together).sum()) / len(images)
+
+
+@torch.no_grad()
+def rights(model: nn.Module, images: Images, config: TrainConfig, together: Alone | None = None) -> Tensor:
+    """(n,) bool, on the CPU: which of `images` have their label as the highest logit; otherwise as `accuracy`."""
     together = together or Alone()
-    correct = torch.zeros((), device=together.device)
+    right = torch.zeros(len(images), device=together.device)
     for chosen, logits in answers(model, images, config, together):
-        correct += (logits.argmax(1) == images.labels[chosen].to(together.device)).sum()
-    together.average([correct])
-    return round(float(correct) * together.count) / len(images)
+        right[chosen.to(right.device)] = (logits.argmax(1) == images.labels[chosen].to(logits.device)).float()
+    together.average([right])
+    return right.cpu() > 0
 
 
 @torch.no_grad()

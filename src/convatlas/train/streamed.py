@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -102,14 +103,19 @@ class Streamed:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def sha256(self) -> str:
-        """Of what is in the files, for which each is read once, of their order and labels, and of how images are prepared."""
+        """Of what is in the files, of their order and labels, and of how images are prepared."""
         a = self._augment
         how = json.dumps([self._preprocessing.to_json(), self.crops and [a.scale, a.ratio, a.sides]])
-        contents: list[str] = []
+        return digest(self.labels, DECODER, how, *self.contents)
+
+    @cached_property
+    def contents(self) -> list[str]:
+        """The SHA-256 of the files, for which each is read once; of one that cannot be read its path."""
+        found: list[str] = []
         for item in hashed(self._dataset, self._records):
-            contents.append(item.sha256 or item.record.path)  # what cannot be read ends the run when it is its turn
-            self._progress("read", len(contents), len(self._records))
-        return digest(self.labels, DECODER, how, *contents)
+            found.append(item.sha256 or item.record.path)  # it ends the run when it is its turn
+            self._progress("read", len(found), len(self._records))
+        return found
 
     def _begin(
         self, pool: ThreadPoolExecutor, indices: list[int], seed: int
