@@ -12,6 +12,7 @@ not used for longest goes first.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -38,6 +39,13 @@ def cache_folder() -> Path:
     if own := os.environ.get("CONVATLAS_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "convatlas"
+
+
+@functools.cache
+def code_sha256(*parts: str) -> str:
+    """Of the code of these parts of the package, as "zoo": another version may compute otherwise."""
+    files = [path for part in parts for path in sorted((Path(__file__).parent / part).rglob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def parse_size(text: str) -> int:

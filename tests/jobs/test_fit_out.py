@@ -242,3 +242,22 @@ def test_a_limit_that_is_no_size_is_refused_before_any_work(
     with pytest.raises(ConvAtlasError, match="'plenty' is not a size"):
         fit(photos, weights=backbone, out=tmp_path / "model", report=False)
     assert not (tmp_path / "model").exists()
+
+
+def test_two_fits_without_a_folder_s_name_take_two(
+    photos: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second has begun and ended while the first was at work; a third is being written when the first comes to it."""
+    monkeypatch.chdir(tmp_path)
+    decide, others = convatlas.jobs.fit.decide, list[Path]()
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        if not others:
+            others.append(tmp_path)  # those that begin now do not wait for another
+            others.append(fit(photos, weights=backbone, report=False).bundle)
+            (tmp_path / f".{others[-1].name}-2.partial-0").mkdir()
+        return decide(*args, **options)
+
+    monkeypatch.setattr("convatlas.jobs.fit.decide", slowly)
+    first = fit(photos, weights=backbone, report=False).bundle
+    assert others[-1].is_dir() and first.name == f"{others[-1].name}-3"

@@ -173,14 +173,16 @@ def test_another_decoder_or_arithmetic_is_another_store(
     assert store_path(source) != before
 
 
-def test_another_torch_device_or_weights_is_another_store(
+def test_another_torch_device_code_or_weights_is_another_store(
     source: WeightsSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = store_path(source)
     assert store_path(source, device="cuda") != before
     assert store_path(source, weights="1") != before
-    monkeypatch.setattr(features, "version", lambda package: "0.0")
-    assert store_path(source) != before
+    for name in ("version", "code_sha256"):
+        with monkeypatch.context() as patch:
+            patch.setattr(features, name, lambda part: "0.0")
+            assert store_path(source) != before
 
 
 def test_how_weights_were_asked_for_does_not_matter(source: WeightsSource, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def whole_folder(target: Path, *, mark: bool = True) -> Iterator[Path]:
     """
     ensure_replaceable(target)
     target = target.resolve()  # a link stays, and what it leads to is replaced
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    partial = target.with_name(_partial(target, os.getpid()))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
@@ -41,6 +41,11 @@ def whole_folder(target: Path, *, mark: bool = True) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def is_being_written(target: Path) -> bool:
+    """Whether a process is filling the folder that shall become `target`, or was killed while it did."""
+    return any(each.name.startswith(_partial(target, "")) for each in target.absolute().parent.iterdir())
 
 
 def ensure_replaceable(target: Path) -> None:
@@ -68,6 +73,10 @@ def ensure_replaceable(target: Path) -> None:
             f"{target} holds {foreign[0]!r}{' and more' if foreign[1:] else ''}, which ConvAtlas did not write, so it is left alone.",
             remedy="Give another folder with --out, or move that away.",
         )
+
+
+def _partial(target: Path, process: int | str) -> str:
+    return f".{target.name}.partial-{process}"
 
 
 def _files(folder: Path) -> list[str]:

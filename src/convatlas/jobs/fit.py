@@ -139,6 +139,8 @@ def fit(
 
         with clock.part("control"):
             controlled = control_json(found, wanted, decided, progress=progress)
+    if out is None:
+        target = default_out(dataset)  # once more, since another fit may have taken it meanwhile
     with whole_folder(target) as folder:
         result = fit_json(found, decided, target, device=resolve_device(device), report=report)
         result["control"] = controlled

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from convatlas.bundle.folder import is_being_written
 from convatlas.data import (
     ClassMap,
     Dataset,
@@ -172,7 +173,7 @@ def default_out(dataset: Dataset) -> Path:
     place = root.parent if dataset.root.is_dir() and Path.cwd().is_relative_to(root) else Path()
     base = f"{root.stem or 'images'}-classifier"
     candidates = (place / (base if i == 1 else f"{base}-{i}") for i in range(1, 10_000))
-    return next(path for path in candidates if not path.exists())
+    return next(path for path in candidates if not path.exists() and not is_being_written(path))
 
 
 def _sides(dataset: Dataset, examined: Sequence[Examined], classes: ClassMap) -> tuple[Side, Side]:

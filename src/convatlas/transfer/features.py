@@ -1,8 +1,8 @@
 """Pooled features of every stage from one decode and one forward per image, kept under the hash of the image's bytes.
 
-What a feature depends on (weights, network, preprocessing, pooling, decoder, library versions, device kind) is the identity of the store it
-is kept in, so an entry is never stale: with anything changed, another store is used. Images already there are neither decoded nor
-run; a killed run goes on from what it had stored. The key is the content, so a renamed or moved image is found again.
+What a feature depends on (weights, network and its code, preprocessing, pooling, decoder, library versions, device kind) is the identity
+of the store it is kept in, so an entry is never stale: with anything changed, another store is used. Images already there are neither
+decoded nor run; a killed run goes on from what it had stored. The key is the content, so a renamed or moved image is found again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convatlas import catalogue
-from convatlas.cache import Store
+from convatlas.cache import Store, code_sha256
 from convatlas.data import DECODER, Examined, Preprocessing
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class FeatureStore:
                 "preprocessing": source.preprocessing.to_json(),
                 "decoder": DECODER,
                 "arithmetic": ARITHMETIC,
+                "code": code_sha256("zoo"),
                 "torch": version("torch"),
                 "device": device,
                 "machine": platform.machine(),

@@ -10,8 +10,6 @@ training goes on without.
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -93,14 +91,6 @@ class Kept:
         if message not in self._told:
             self._told.add(message)
             self._tell(message)
-
-
-@functools.cache
-def code_sha256() -> str:
-    """Of the code that trains: another version may train otherwise."""
-    package = Path(__file__).parent.parent
-    files = [path for part in ("train", "transfer", "zoo") for path in sorted((package / part).rglob("*.py"))]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _read_back(described: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,13 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from convatlas.cache import code_sha256
 from convatlas.errors import ConvAtlasError
 from convatlas.mapped import Rows, Unmappable, mapped
 from convatlas.train.augment import augmented, standardised
 from convatlas.train.config import Augment, TrainConfig
 from convatlas.train.images import Images, Wanted, digest
 from convatlas.train.order import seed_of
-from convatlas.transfer.kept import code_sha256
 from convatlas.zoo.inference import apart, stacked
 
 Precision = Literal["float32", "float16"]  # of numbers that are kept
@@ -130,7 +130,7 @@ def cached_maps(
         "dtype": dtype,
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
-        "code": code_sha256(),
+        "code": code_sha256("train", "transfer", "zoo"),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }
