@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from convatlas.errors import ConvAtlasError
 from convatlas.train.augment import standardised
 from convatlas.train.config import Augment, Optim, TrainConfig
 from convatlas.train.images import InMemory
+from convatlas.train.loop import train
 from convatlas.train.optim import optimiser
 from convatlas.transfer.finetune import Finetune, Tuning, begin_as_probe, tuning
 from convatlas.transfer.frozen import Audit, Norms, cut_before, parted
@@ -113,6 +115,14 @@ def test_norms_of_the_part_that_trains_do_what_was_chosen(norms: Norms) -> None:
     assert bool(statistics) == (norms != "frozen")
     assert bool(affine) == (norms == "train")
     assert "head.fc.weight" in changed
+
+
+def test_one_image_at_once_is_enough_for_frozen_norms() -> None:
+    images, config = some_images(32, count=3), settings("stage3", 32).config
+    for norms in ("frozen", "stats"):
+        model = parted(network("resnet20_cifar"), "stage3", norms)
+        with pytest.raises(ConvAtlasError, match="needs at least 2") if norms == "stats" else nullcontext():
+            assert len(train(model, images, replace(config, batch_size=3, micro_batch=1))) == 2
 
 
 def test_a_loop_that_calls_train_does_not_thaw_what_is_frozen() -> None:

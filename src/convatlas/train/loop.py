@@ -336,8 +336,12 @@ def answers(model: nn.Module, images: Images, config: TrainConfig, together: Alo
 
 
 def _least(model: nn.Module) -> int:
-    """Images that the model can train on at once: batch norm takes a variance over them."""
-    return 2 if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()) else 1
+    """Images that the model can train on at once: batch norm, unless it is frozen, takes a variance over them."""
+    training = model.training
+    norms = [module for module in model.train().modules() if isinstance(module, nn.BatchNorm2d)]
+    least = 2 if any(norm.training for norm in norms) else 1
+    model.train(training)
+    return least
 
 
 def _ensure_trainable(model: nn.Module, images: Images, config: TrainConfig, together: Alone) -> None:
