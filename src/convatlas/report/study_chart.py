@@ -41,7 +41,8 @@ def _config() -> dict[str, Any]:
     whole = style()
     apart = {"layout": {"top": {"margin": 24, "center": True}}}  # two legends in one line
     title = {"fontSize": 14, "anchor": "start", "color": LIGHT["ink"], "fontWeight": 600}
-    return {**whole, "title": title, "legend": {**whole.get("legend", {}), **apart}}
+    padding = {"columnPadding": 24}  # a browser's letters may be wider than those that were measured
+    return {**whole, "title": title, "legend": {**whole.get("legend", {}), **padding, **apart}}
 
 
 def _lines(chart: dict[str, Any], panel: str, width: int, *, first: bool, beside: bool) -> dict[str, Any]:
@@ -185,7 +186,6 @@ def _quadrants(chart: dict[str, Any], panel: str, width: int, *, first: bool, be
             "direction": "horizontal",
             "columns": 3 if beside else 2,
             "symbolSize": 90,
-            "columnPadding": 24,
             "symbolOpacity": 1,
         },
     }
