@@ -16,7 +16,7 @@ from convatlas.bundle.activation_maps import activation_maps
 from convatlas.bundle.classifier import Classifier
 from convatlas.bundle.load import load
 from convatlas.bundle.look import look
-from convatlas.bundle.neighbours import TRAINING, TrainingImages, training_images
+from convatlas.bundle.neighbours import TRAINING, TrainingImages, fitted_on
 from convatlas.bundle.save import Contents, build, save
 from convatlas.data import Preprocessing
 from convatlas.errors import ConvAtlasError
@@ -169,7 +169,7 @@ def centred(rows: np.ndarray, training: np.ndarray) -> np.ndarray:
 
 def remembered(features: np.ndarray, most_bytes: int = 10_000_000) -> TrainingImages:
     count = len(features)
-    return TrainingImages.of(
+    return TrainingImages.seen(
         [features],
         means=("stage3",),
         deviations=(),
@@ -187,8 +187,9 @@ def test_too_many_features_are_projected_and_said_to_be(tmp_path: Path) -> None:
     assert whole.vectors.shape == (400, 300) and whole.kept == 1.0 and whole.axes is None
     assert small.vectors.shape == (400, 40) and 0.99 < small.kept <= 1.0
     small.save(tmp_path)
-    again = training_images(tmp_path)
-    assert again is not None and again.paths == small.paths and np.array_equal(again.vectors, small.vectors)
+    again = fitted_on(tmp_path)
+    assert isinstance(again, TrainingImages)
+    assert again.paths == small.paths and np.array_equal(again.vectors, small.vectors)
     seen = Seen(features[:5] + 0.1)
     for one, other in zip(whole.nearest(seen, 3), again.nearest(seen, 3), strict=True):  # type: ignore[arg-type] - all it reads
         assert [near.path for near in one] == [near.path for near in other]

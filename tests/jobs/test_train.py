@@ -46,6 +46,13 @@ def test_the_model_folder_judges_as_the_run_did(photos: Path, trained: convatlas
     assert convatlas.load(trained.model).classes == tuple(sorted(CLASSES))
 
 
+def test_images_that_it_was_trained_on_are_called_so(photos: Path, trained: convatlas.TrainResult) -> None:
+    own, fresh = (convatlas.evaluate(trained.model, photos, split=split).json for split in ("train", "test"))
+    assert own["trained_on"] == {"images": own["images"], "without": None} and own["alarms"]
+    assert fresh["trained_on"]["images"] == 0 and not fresh["alarms"]
+    assert convatlas.load(trained.model).training is None  # nothing is known of how they look
+
+
 def test_the_run_says_what_decides_it(trained: convatlas.TrainResult) -> None:
     run = json.loads((trained.folder / "run.json").read_text())
     assert (run["schema"], run["recipe"], run["config"]["epochs"]) == ("convatlas.run/1", RECIPE, 2)

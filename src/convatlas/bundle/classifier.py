@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from convatlas.bundle.confidence import CONFIDENCE, Confidence, Promise, read_confidence
 from convatlas.bundle.member import Member
-from convatlas.bundle.neighbours import TrainingImages, training_images
+from convatlas.bundle.neighbours import TrainingImages, fitted_on
 from convatlas.bundle.prediction import Prediction, predictions, promised
 from convatlas.data import DecodeError, Preprocessing, Views, decode
 from convatlas.data.sources import read_file
@@ -109,12 +109,13 @@ class Classifier:
 
     @cached_property
     def training(self) -> TrainingImages | None:
-        """What its folder remembers of the training images; None where it does not."""
-        return training_images(self.folder)
+        """What its training images looked like to it; None where its folder does not remember that."""
+        found = fitted_on(self.folder)
+        return found if isinstance(found, TrainingImages) else None
 
     def fitted_on(self, sha256s: Sequence[str]) -> np.ndarray | None:
         """(m,) which files of these hashes it, or a member of it, was fitted on; None where no folder remembers."""
-        remembered = [found for member in self.members if (found := training_images(member.folder))]
+        remembered = [found for member in self.members if (found := fitted_on(member.folder))]
         return np.any([each.known(sha256s) for each in remembered], axis=0) if remembered else None
 
     @cached_property

@@ -7,6 +7,8 @@ that the nearest are those of the greatest cosine. (Giving each stage the same v
 same class less often where stages stand together: 80 instead of 87 % on ants and bees, 89 instead of 96 % on twelve flowers.) Where all
 vectors would take more than 10 MB they are turned to their principal axes and the last of these are left out; the file says how much of
 the variance is left. It is checked against its hash like every other when a model is loaded, but may be deleted: nothing else needs it.
+
+Of a network trained from scratch the file has the hashes alone: they tell that an image was learned from, and nothing is near to any.
 """
 
 from __future__ import annotations
@@ -41,21 +43,46 @@ class Neighbour:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TrainingImages:
+class FittedOn:
+    """Which images a model was fitted on."""
+
+    hashes: np.ndarray  # (n, 8) uint8
+
+    @classmethod
+    def of(cls, sha256s: Sequence[str]) -> FittedOn:
+        hashes = [list(bytes.fromhex(sha)[:_HASH_BYTES]) for sha in sha256s]
+        return cls(hashes=np.array(hashes, np.uint8).reshape(-1, _HASH_BYTES))
+
+    def known(self, sha256s: Sequence[str]) -> np.ndarray:
+        """(m,) which images of these hashes are among them."""
+        own = set(self._names())
+        return np.array([sha[: 2 * _HASH_BYTES] in own for sha in sha256s], bool)
+
+    def save(self, folder: Path) -> None:
+        """Writes FOLDER/training.safetensors."""
+        from safetensors.numpy import save_file
+
+        save_file({"hashes": self.hashes}, folder / TRAINING, metadata={"schema": SCHEMA})
+
+    def _names(self) -> list[str]:
+        return [bytes(row).hex() for row in self.hashes]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingImages(FittedOn):
     """What a model folder remembers of its training images, and how to look at a new one in the same way."""
 
     means: tuple[str, ...]  # the cuts whose maps' means are the features
     deviations: tuple[str, ...]  # and those whose deviations follow
     paths: tuple[str, ...]
     labels: tuple[str, ...]
-    hashes: np.ndarray  # (n, 8) uint8
     vectors: np.ndarray  # (n, m) float16, of length 1 before the last axes were left out
     centre: np.ndarray  # (d,) float32: the mean feature
     axes: np.ndarray | None  # (d, m) float16; None where all features are kept
     kept: float  # share of the variance in `vectors`
 
     @classmethod
-    def of(
+    def seen(
         cls,
         features: Sequence[np.ndarray],
         *,
@@ -83,7 +110,7 @@ class TrainingImages:
             deviations=tuple(deviations),
             paths=tuple(paths),
             labels=tuple(labels),
-            hashes=np.array([list(bytes.fromhex(sha)[:_HASH_BYTES]) for sha in sha256s], np.uint8),
+            hashes=FittedOn.of(sha256s).hashes,
             vectors=found.astype(np.float16),
             centre=centre.astype(np.float32),
             axes=axes,
@@ -96,7 +123,7 @@ class TrainingImages:
         if self.axes is not None:
             turned = turned @ self.axes.astype(np.float32)
         cosines = turned @ self.vectors.astype(np.float32).T
-        names = [bytes(row).hex() for row in self.hashes]
+        names = self._names()
         barred = {sha[: 2 * _HASH_BYTES] for sha in without}
         cosines[:, [i for i, name in enumerate(names) if name in barred]] = -np.inf
         order = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
@@ -109,13 +136,7 @@ class TrainingImages:
             for row, chosen in zip(cosines, order, strict=True)
         ]
 
-    def known(self, sha256s: Sequence[str]) -> np.ndarray:
-        """(m,) which images of these hashes are among the training images."""
-        own = {bytes(row).hex() for row in self.hashes}
-        return np.array([sha[: 2 * _HASH_BYTES] in own for sha in sha256s], bool)
-
     def save(self, folder: Path) -> None:
-        """Writes FOLDER/training.safetensors."""
         from safetensors.numpy import save_file
 
         tensors = {"hashes": self.hashes, "vectors": self.vectors, "centre": self.centre}
@@ -126,10 +147,11 @@ class TrainingImages:
         save_file(tensors, folder / TRAINING, metadata=told)
 
 
-def training_images(folder: Path) -> TrainingImages | None:
-    """What the model folder remembers; None for a model that was not fitted by `fit`, is older than this, or whose file was deleted.
+def fitted_on(folder: Path) -> FittedOn | None:
+    """Which images the model folder remembers; None for a foreign model, one older than this, or whose file was deleted.
 
-    Raises `ConvAtlasError` for a file that cannot be read; `load` has compared it with its hash.
+    With `fit`'s features of them it is a `TrainingImages`. Raises `ConvAtlasError` for a file that cannot be read; `load` has compared it
+    with its hash.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -144,6 +166,8 @@ def training_images(folder: Path) -> TrainingImages | None:
             raise ConvAtlasError(
                 f"{path}: has the format {told.get('schema')}, this version reads {SCHEMA}.", remedy="Update ConvAtlas."
             )
+        if "vectors" not in tensors:
+            return FittedOn(hashes=tensors["hashes"])
         lists = {name: tuple(json.loads(told[name])) for name in ("means", "deviations", "paths", "labels")}
         return TrainingImages(
             **lists,

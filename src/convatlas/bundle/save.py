@@ -20,7 +20,7 @@ from torch import nn
 from convatlas import catalogue, zoo
 from convatlas.bundle.confidence import CONFIDENCE, Confidence
 from convatlas.bundle.examples import example_images
-from convatlas.bundle.neighbours import TRAINING, TrainingImages
+from convatlas.bundle.neighbours import TRAINING, FittedOn
 from convatlas.data import DECODER, Preprocessing, decode
 from convatlas.weights.load import in_layout
 from convatlas.zoo.heads.probe import ProbeConfig, ProbeNet
@@ -42,7 +42,7 @@ class Contents:
     classes: tuple[str, ...]  # in the order of the logits
     preprocessing: Preprocessing
     about: dict[str, Any] = field(default_factory=dict)  # metrics, protocol, where weights and data came from
-    training: TrainingImages | None = None  # what is remembered of the images it was fitted to
+    training: FittedOn | None = None  # what is remembered of the images it was fitted to
     confidence: Confidence | None = None  # what these say of its answers
 
 

@@ -97,7 +97,7 @@ def remembering(features: Features, records: Sequence[Record], sha256s: Sequence
     blocks = [features] if isinstance(features, np.ndarray) else list(features)
 
     def remember(means: tuple[str, ...], deviations: tuple[str, ...]) -> TrainingImages:
-        return TrainingImages.of(
+        return TrainingImages.seen(
             blocks,
             means=means,
             deviations=deviations,

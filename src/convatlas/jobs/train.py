@@ -14,6 +14,7 @@ import numpy as np
 
 import convatlas
 from convatlas.bundle.folder import whole_folder
+from convatlas.bundle.neighbours import FittedOn
 from convatlas.data import ClassMap, Dataset, Preprocessing, scan
 from convatlas.errors import ConvAtlasError
 from convatlas.jobs.held_out import HeldOut, reached
@@ -146,7 +147,8 @@ def train_recipe(
         )
         known = reached(history, config, held_out, lambda part: rights(model, part, config, together).numpy())
         result = {"schema": SCHEMA, **described, "epochs": len(history), "loss": history[-1].loss, **known}
-        led(together, lambda: _write(run, model, found, classes, result))
+        seen = FittedOn.of([sha256 for sha256 in training.contents if sha256])
+        led(together, lambda: _write(run, model, found, classes, seen, result))
     return TrainResult(folder=folder, model=folder / "model", json=result)
 
 
@@ -291,27 +293,29 @@ def _drawing(folder: Path, say: Callable[[str], None]) -> Callable[[Epoch], None
     return write
 
 
-def _write(run: Run, model: Any, recipe: Recipe, classes: ClassMap, result: dict[str, Any]) -> None:
+def _write(run: Run, model: Any, recipe: Recipe, classes: ClassMap, seen: FittedOn, result: dict[str, Any]) -> None:
     """The result, and the model folder; where patience chose an epoch, the last one's too."""
     from convatlas.report.run_page import render_run
     from convatlas.train.checkpoint import newest, write_whole
     from convatlas.train.learner import last_result
 
     with run.writing("model"), whole_folder(run.folder / "model") as place:
-        _save_model(place, model, recipe, classes, result)
+        _save_model(place, model, recipe, classes, seen, result)
     last = newest(run.checkpoints) if recipe.config.patience else None
     if last:
         model.load_state_dict(last_result(last.tensors))
         unknown = {"accuracy": None, "protocol": "weights after the last epoch, which patience did not choose"}
         with run.writing("last"), whole_folder(run.folder / "last") as place:
-            _save_model(place, model, recipe, classes, {**result, **unknown})
+            _save_model(place, model, recipe, classes, seen, {**result, **unknown})
     with run.writing("result.json"):
         write_whole(run.folder / "result.json", json.dumps(result, indent=1).encode() + b"\n")
     with run.writing("report.html"):
         render_run(run.folder)
 
 
-def _save_model(place: Path, model: Any, recipe: Recipe, classes: ClassMap, result: dict[str, Any]) -> None:
+def _save_model(
+    place: Path, model: Any, recipe: Recipe, classes: ClassMap, seen: FittedOn, result: dict[str, Any]
+) -> None:
     from convatlas.bundle.save import Contents, save
 
     about = {key: result[key] for key in ("recipe", "source", "config", "accuracy", "protocol")}
@@ -321,5 +325,6 @@ def _save_model(place: Path, model: Any, recipe: Recipe, classes: ClassMap, resu
         classes=classes.names,
         preprocessing=_square(recipe.config),
         about={"training": about},
+        training=seen,
     )
     save(place, model, contents)

@@ -106,14 +106,16 @@ class Streamed:
         """Of what is in the files, of their order and labels, and of how images are prepared."""
         a = self._augment
         how = json.dumps([self._preprocessing.to_json(), self.crops and [a.scale, a.ratio, a.sides]])
-        return digest(self.labels, DECODER, how, *self.contents)
+        # what cannot be read ends the run when it is its turn
+        contents = [sha256 or record.path for sha256, record in zip(self.contents, self._records, strict=True)]
+        return digest(self.labels, DECODER, how, *contents)
 
     @cached_property
     def contents(self) -> list[str]:
-        """The SHA-256 of the files, for which each is read once; of one that cannot be read its path."""
+        """The SHA-256 of the files, for which each is read once; empty for one that cannot be read."""
         found: list[str] = []
         for item in hashed(self._dataset, self._records):
-            found.append(item.sha256 or item.record.path)  # it ends the run when it is its turn
+            found.append(item.sha256)
             self._progress("read", len(found), len(self._records))
         return found
 
