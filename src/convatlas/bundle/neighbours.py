@@ -17,11 +17,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convatlas.bundle.look import Look
 from convatlas.errors import ConvAtlasError
+
+if TYPE_CHECKING:
+    from convatlas.bundle.look import Look
 
 TRAINING = "training.safetensors"
 SCHEMA = "convatlas.training/1"
