@@ -3,7 +3,7 @@
 MobileNetV1-0.25, with ImageNet weights or without, on 5, 20, 80 and 400 images of each class where a set has them, five splits each. What
 is transferred: the best probe, and the last two stages tuned. From scratch: the same number of epochs as a tuning has, and five times as
 many, with random crops and flips. Photos are shown at 224 pixels; images of 28 and 32 pixels, which have no more to show, at 96, in
-a fifth of the time. What a split gave is kept in recorded/crossover.json, and the command, stopped, goes on; the least work comes first.
+a fifth of the time. What a split gave is kept in recorded/crossover.json, and the command, stopped, goes on, set by set.
 
 Usage: `python benchmarks/crossover.py` measures what is missing and prints the section; `--as-is` measures nothing. `hymenoptera …` (sets)
 measures those only.
@@ -59,6 +59,8 @@ def measured(bench: Bench, per_class: int) -> dict[str, float]:
 
 
 def fill(known: dict[str, dict[str, float]], sets: Sequence[str]) -> None:
+    if unknown := set(sets) - {each.path.name for each in CASES}:
+        sys.exit(f"unknown sets {sorted(unknown)}; there are {', '.join(each.path.name for each in CASES)}")
     if not (SETS / "cifar10-train").is_dir():
         python(SHARED / "data/unpack.py", SETS, "mnist-10k", "cifar10-train")
     photos = find_weights(NETWORK)

@@ -248,7 +248,7 @@ def test_photos_that_are_cropped_are_streamed(photos: Path, tmp_path: Path) -> N
 def test_the_page_of_a_run_has_its_curves_and_its_result(trained: convatlas.TrainResult, tmp_path: Path) -> None:
     text = (trained.folder / "report.html").read_text(encoding="utf-8")
     assert text.count("<svg") == 6 and "http-equiv" not in text  # three charts, for a desk and for a telephone
-    assert trained.json["protocol"][1:] in text and "2 of 2 epochs" in text
+    assert trained.json["protocol"].replace("test split", "Test split", 1) in text and "2 of 2 epochs" in text
     for file in ("run.json", "metrics.jsonl"):
         shutil.copy(trained.folder / file, tmp_path)
     going_on = render_run(tmp_path).read_text(encoding="utf-8")
@@ -338,10 +338,8 @@ def test_copies_and_groups_make_an_interval_wider_and_leaks_are_called_so(tmp_pa
     for path in [*(root / "test").rglob("*.png")]:
         shutil.copyfile(path, path.with_name(f"again-{path.name}"))
     copied = convatlas.train_recipe(RECIPE, root, out=tmp_path / "copied", settings=settings, say=said.append)
-    (low, high), wider = (
-        alone.json["accuracy_interval"],
-        copied.json["accuracy_interval"],
-    )  # few units: by Student's quantile
+    low, high = alone.json["accuracy_interval"]
+    wider = copied.json["accuracy_interval"]  # few units: by Student's quantile
     assert copied.json["accuracy"] == alone.json["accuracy"] and wider[0] < low < high < wider[1]
     assert "12 images (copies and groups together: 6)" in copied.json["protocol"] and not said
 
@@ -357,7 +355,8 @@ def test_copies_and_groups_make_an_interval_wider_and_leaks_are_called_so(tmp_pa
         shutil.copyfile(path, root / "train" / path.parent.name / f"leaked-{path.name}")
     leaking = convatlas.train_recipe(RECIPE, root, out=tmp_path / "leaking", settings=settings, say=said.append)
     leak, without = leaking.json["leak"], leaking.json["leak"]["without"]
-    assert any("test images are also training images" in line for line in said)
+    assert any("test images are also training images" in line and str(shown[0]) in line for line in said)
+    assert {str(path) for path in shown} <= set(leak["files"]) and len(leak["files"]) == leak["images"]
     assert leak["images"] + without["images"] == leak["of"] == 12 and leak["images"] >= 2
     assert "Leak: " in leaking.json["alarms"][0] and leaking.json["alarms"][0] in train_text(leaking.json)
     assert leaking.json["alarms"][0] in render_run(leaking.folder).read_text()

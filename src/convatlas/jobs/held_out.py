@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     Part = InMemory | Cached | Streamed
 
 
+SHOWN = 3  # files that a warning names; the result has all
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOut:
     """A part of the data that a run measures, and what is known of its images before anything is trained."""
@@ -46,10 +49,15 @@ class HeldOut:
     def warn(self, say: Callable[[str], None]) -> None:
         """Says so, where images are also training images."""
         if count := int(self.leaked.sum()):
+            shown = ", ".join(self.leaking()[:SHOWN]) + (f" and {count - SHOWN:,} more" if count > SHOWN else "")
             say(
-                f"{count:,} of {len(self.leaked):,} {self.split} images are also training images, as the same file; the accuracy will be "
-                "told without them, too"
+                f"{count:,} of {len(self.leaked):,} {self.split} images are also training images, as the same file ({shown}); the accuracy "
+                "will be told without them, too"
             )
+
+    def leaking(self) -> list[str]:
+        """Where the images are that are also training images."""
+        return [self.images.names[i] for i in np.flatnonzero(self.leaked).tolist()]
 
 
 def reached(
@@ -94,4 +102,4 @@ def _leak_json(part: HeldOut, right: np.ndarray) -> dict[str, Any]:
     """As of a fit, but for near copies, which nobody looks for here."""
     count, others = int(part.leaked.sum()), ~part.leaked
     without = accuracy_with_interval(right[others], part.together[others]) if 0 < count < len(right) else None
-    return {"images": count, "of": len(right), "exact": count, "without": without}
+    return {"images": count, "of": len(right), "exact": count, "without": without, "files": part.leaking()}

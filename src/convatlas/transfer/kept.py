@@ -23,6 +23,8 @@ from convatlas.errors import ConvAtlasError
 from convatlas.train.checkpoint import Checkpoint, newest, save
 from convatlas.train.run import Run, open_run
 
+CODE = ("train", "transfer", "zoo")  # parts of the package by which a training's numbers are made
+
 
 class Kept:
     """The trainings that the cache has, and those that come to it."""

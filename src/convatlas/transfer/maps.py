@@ -29,6 +29,7 @@ from convatlas.train.augment import augmented, standardised
 from convatlas.train.config import Augment, TrainConfig
 from convatlas.train.images import Images, Wanted, digest
 from convatlas.train.order import seed_of
+from convatlas.transfer.kept import CODE
 from convatlas.zoo.inference import apart, stacked
 
 Precision = Literal["float32", "float16"]  # of numbers that are kept
@@ -130,7 +131,7 @@ def cached_maps(
         "dtype": dtype,
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
-        "code": code_sha256("train", "transfer", "zoo"),
+        "code": code_sha256(*CODE),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }

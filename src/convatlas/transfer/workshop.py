@@ -28,7 +28,7 @@ from convatlas.train.run import Run
 from convatlas.transfer.confidence import Among
 from convatlas.transfer.finetune import AUGMENT, Finetune, Seen, Tuning, begin_as_probe, tuning
 from convatlas.transfer.frozen import Norms
-from convatlas.transfer.kept import Kept
+from convatlas.transfer.kept import CODE, Kept
 from convatlas.transfer.maps import Precision
 from convatlas.transfer.plans import Plan
 from convatlas.transfer.probe import fit_probe
@@ -249,7 +249,7 @@ class Workshop:
             "weights": {"initial": digest(*fine.model.state_dict().values()), "frozen": fine.audit.sha256()},
             "keeps": keeps,
             "versions": {
-                "code": code_sha256("train", "transfer", "zoo"),
+                "code": code_sha256(*CODE),
                 "torch": torch.__version__,
                 "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
                 "cpu": torch.backends.cpu.get_cpu_capability(),
