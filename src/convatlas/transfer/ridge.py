@@ -90,17 +90,27 @@ class Ridge:
         """For each strength the scores (n, K) that each image gets without the set it is in; NaN for one in no set."""
         at_once = max(1, TABLE // self.targets.size)
         alone = np.array([index[0] for index in sets if len(index) == 1], dtype=np.int64)
-        leverages = self._leverages(alone, strengths)
+        gains = np.stack([self.gains(strength) for strength in strengths], axis=1)
+        leverages = np.empty((len(alone), len(strengths)))
         for first in range(0, len(strengths), at_once):
-            batch = strengths[first : first + at_once]
+            now = slice(first, first + at_once)
+            batch = strengths[now]
             table = np.full((len(batch), *self.targets.shape), np.nan)
-            fits = [self._fit(strength) for strength in batch] if len(alone) else []
+            # all strengths side by side, (r, strengths × K), in one product
+            fits = (self.moments[:, None] * gains[:, now, None]).reshape(len(gains), len(batch) * self.targets.shape[1])
+            in_axes = not first or self.left is not None
+            if not in_axes:  # Z, which takes long, was for the leverages, and they are known by now
+                fits = self.directions @ fits
             for start in range(0, len(alone), ROWS):
-                index = alone[start : start + ROWS]
-                rows = self._rows(index) if self.left is None else self.left[index]
-                for fit, scores, hat in zip(fits, table, leverages[index, first : first + at_once].T, strict=True):
-                    residual = (self.centred_targets[index] - rows @ fit) / (1 - hat)[:, None]
-                    scores[index] = self.targets[index] - residual / self.root[index]
+                here = slice(start, start + ROWS)
+                index = alone[here]
+                rows = self._axes(index) if in_axes else self._rows(index)
+                if not first:
+                    leverages[here] = rows**2 @ gains + self.intercept[index] ** 2
+                fitted = (rows @ fits).reshape(len(index), *table.shape[::2])
+                residual = self.centred_targets[index][:, None] - fitted
+                residual /= ((1 - leverages[here, now]) * self.root[index])[..., None]
+                table[:, index] = (self.targets[index][:, None] - residual).swapaxes(0, 1)
             for index in _stacked(sets):
                 self._leave_out(index, batch, table)
             yield from zip(batch, table, strict=True)
@@ -112,8 +122,10 @@ class Ridge:
         """
         gains, found = self.gains(strength), np.full(self.count, np.nan)
         alone = np.array([index[0] for index in sets if len(index) == 1], dtype=np.int64)
-        hat = self._leverages(alone, [strength])[alone, 0]
-        found[alone] = hat / (1 - hat)
+        for start in range(0, len(alone), ROWS):
+            index = alone[start : start + ROWS]
+            hat = self._axes(index) ** 2 @ gains + self.intercept[index, 0] ** 2
+            found[index] = hat / (1 - hat)
         for index in _stacked(sets):
             wide = self._wide(index) * np.sqrt(np.append(gains, 1.0))
             images, numbers = wide.shape[1:]
@@ -124,20 +136,6 @@ class Ridge:
                 inner = np.linalg.solve(np.eye(numbers) - wide.mT @ wide, wide.mT)
                 found[index] = np.einsum("sij,sji->si", wide, inner)
         return found / self.root[:, 0] ** 2
-
-    def _leverages(self, index: Index, strengths: Sequence[float]) -> Array:
-        """h_ii of some images at every strength, (n, strengths); NaN for others."""
-        gains = np.stack([self.gains(strength) for strength in strengths], axis=1)
-        found = np.full((self.count, len(strengths)), np.nan)
-        for start in range(0, len(index), ROWS):
-            part = index[start : start + ROWS]
-            found[part] = self._axes(part) ** 2 @ gains + self.intercept[part] ** 2
-        return found
-
-    def _fit(self, strength: float) -> Array:
-        """What makes rows of X̃, or of Z where it is kept, into fitted values, (d, K) or (r, K)."""
-        along = self.moments * self.gains(strength)[:, None]
-        return along if self.left is not None else self.directions @ along
 
     def _leave_out(self, index: Index, strengths: Sequence[float], table: Array) -> None:
         """Writes the scores of some sets, (sets, images), into the table."""
