@@ -24,7 +24,7 @@ from measuring import interleaved, ratios, section, spread, table, target
 
 ROWS, FEATURES, CLASSES = 10_000, 2_048, 100
 STRENGTHS, FOLDS, STEPS = 10, 5, 100
-REPEATS = 1
+REPEATS = 5
 FASTER, WITHIN = 30, 0.005
 
 
