@@ -99,7 +99,7 @@ class Ridge:
             # all strengths side by side, (r, strengths × K), in one product
             fits = (self.moments[:, None] * gains[:, now, None]).reshape(len(gains), len(batch) * self.targets.shape[1])
             in_axes = not first or self.left is not None
-            if not in_axes:  # Z, which takes long, was for the leverages, and they are known by now
+            if len(alone) and not in_axes:  # Z, which takes long, was for the leverages, and they are known by now
                 fits = self.directions @ fits
             for start in range(0, len(alone), ROWS):
                 here = slice(start, start + ROWS)
