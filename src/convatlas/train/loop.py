@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convatlas.errors import ConvAtlasError, Stopped
+from convatlas.train.allocator import freed_memory_kept
 from convatlas.train.augment import alternating, changed, colour_axes, standardised
 from convatlas.train.config import TrainConfig
 from convatlas.train.faults import NoRoom, NotFinite, first_not_finite, norm_of_gradients, room
@@ -101,7 +102,7 @@ def train(
         log=log,
         say=say,
     )
-    with torch.random.fork_rng([together.device] if together.device.type == "cuda" else []):
+    with torch.random.fork_rng([together.device] if together.device.type == "cuda" else []), freed_memory_kept():
         while not learner.done:
             try:
                 training.go_on()

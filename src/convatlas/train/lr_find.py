@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from convatlas.errors import ConvAtlasError
+from convatlas.train.allocator import freed_memory_kept
 from convatlas.train.augment import alternating, changed, colour_axes
 from convatlas.train.config import TrainConfig
 from convatlas.train.faults import NoRoom, norm_of_gradients, room
@@ -90,6 +91,7 @@ def lr_find(
     plan, wanted = (order.micro_batches(0, at_once, until=steps) for _ in range(2))
     with (
         torch.random.fork_rng([device] if device.type == "cuda" else []),
+        freed_memory_kept(),
         closing(images.batches(wanted)) as read,
     ):
         parts = zip(plan, read, strict=True)
