@@ -91,9 +91,9 @@ def _plans() -> alt.LayerChart:
     base = alt.Chart(_NO_ROWS).encode(
         x=alt.X(
             "seconds:Q",
-            scale=alt.Scale(type="log", nice=False, padding=40),
-            axis=alt.Axis(grid=False, tickCount=5, format="~s"),
-            title="seconds of training, after the pass that every plan begins with",
+            scale=alt.Scale(type="log", nice=False, padding=48),
+            axis=alt.Axis(grid=False, tickCount=5, format="~g"),
+            title="seconds of training",
         )
     )
     up = alt.Scale(zero=False, nice=False, padding=18)
