@@ -90,30 +90,15 @@ class Ridge:
         """For each strength the scores (n, K) that each image gets without the set it is in; NaN for one in no set."""
         at_once = max(1, TABLE // self.targets.size)
         alone = np.array([index[0] for index in sets if len(index) == 1], dtype=np.int64)
-        gains = np.stack([self.gains(strength) for strength in strengths], axis=1)
         leverages = np.empty((len(alone), len(strengths)))
         for first in range(0, len(strengths), at_once):
             now = slice(first, first + at_once)
-            batch = strengths[now]
-            table = np.full((len(batch), *self.targets.shape), np.nan)
-            # all strengths side by side, (r, strengths × K), in one product
-            fits = (self.moments[:, None] * gains[:, now, None]).reshape(len(gains), len(batch) * self.targets.shape[1])
-            in_axes = not first or self.left is not None
-            if len(alone) and not in_axes:  # Z, which takes long, was for the leverages, and they are known by now
-                fits = self.directions @ fits
-            for start in range(0, len(alone), ROWS):
-                here = slice(start, start + ROWS)
-                index = alone[here]
-                rows = self._axes(index) if in_axes else self._rows(index)
-                if not first:
-                    leverages[here] = rows**2 @ gains + self.intercept[index] ** 2
-                fitted = (rows @ fits).reshape(len(index), *table.shape[::2])
-                residual = self.centred_targets[index][:, None] - fitted
-                residual /= ((1 - leverages[here, now]) * self.root[index])[..., None]
-                table[:, index] = (self.targets[index][:, None] - residual).swapaxes(0, 1)
+            table = np.full((len(strengths[now]), *self.targets.shape), np.nan)
+            if len(alone):
+                self._leave_each_out(alone, strengths, now, leverages, table)
             for index in _stacked(sets):
-                self._leave_out(index, batch, table)
-            yield from zip(batch, table, strict=True)
+                self._leave_out(index, strengths[now], table)
+            yield from zip(strengths[now], table, strict=True)
 
     def held_out_leverages(self, strength: float, sets: Sequence[Index]) -> Array:
         """How far each image lies from all others, (n,): (1, x̃) times the inverse of their moments, penalty included, times (1, x̃).
@@ -136,6 +121,32 @@ class Ridge:
                 inner = np.linalg.solve(np.eye(numbers) - wide.mT @ wide, wide.mT)
                 found[index] = np.einsum("sij,sji->si", wide, inner)
         return found / self.root[:, 0] ** 2
+
+    def _leave_each_out(
+        self, alone: Index, strengths: Sequence[float], now: slice, leverages: Array, table: Array
+    ) -> None:
+        """Writes the scores of single images into the table, of the strengths that are due `now`.
+
+        The first time it finds the `leverages` of all strengths too, (images, strengths): they need Z, which takes long.
+        """
+        first = now.start == 0
+        gains = np.stack([self.gains(strength) for strength in strengths], axis=1)
+        # all strengths side by side, (r, strengths × K), in one product
+        fits = (self.moments[:, None] * gains[:, now, None]).reshape(len(gains), len(table) * table.shape[2])
+        in_axes = first or self.left is not None
+        if not in_axes:
+            fits = self.directions @ fits
+        at_once = max(1, min(ROWS, TABLE // (4 * fits.shape[1])))
+        for start in range(0, len(alone), at_once):
+            here = slice(start, start + at_once)
+            index = alone[here]
+            rows = self._axes(index) if in_axes else self._rows(index)
+            if first:
+                leverages[here] = rows**2 @ gains + self.intercept[index] ** 2
+            residual = (rows @ fits).reshape(len(index), len(table), -1)
+            np.subtract(self.centred_targets[index][:, None], residual, out=residual)
+            residual /= ((1 - leverages[here, now]) * self.root[index])[..., None]
+            table[:, index] = self.targets[index] - residual.swapaxes(0, 1)
 
     def _leave_out(self, index: Index, strengths: Sequence[float], table: Array) -> None:
         """Writes the scores of some sets, (sets, images), into the table."""
