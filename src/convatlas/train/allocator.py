@@ -1,7 +1,7 @@
 """Memory that a training step frees is kept for the next one.
 
 glibc maps every block of more than 32 MiB anew and gives it back when it is freed, and the kernel clears it again, page by page. On a CPU a
-step whose maps are as large spends a third of its time so: a MobileNet's on 32 images of 224 pixels. No number changes.
+step whose maps are as large spends a fifth of its time and more so: a MobileNet's on 32 images of 224 pixels. No number changes.
 """
 
 from __future__ import annotations
