@@ -86,7 +86,7 @@ SIDES = {"loop": loop, "bare": bare}
 
 
 def measured(side: str, case: Case) -> Finished:
-    return python("-W", "ignore", Path(__file__), side, case.network)
+    return python(Path(__file__), side, case.network)
 
 
 def main() -> None:

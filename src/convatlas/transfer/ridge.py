@@ -109,7 +109,7 @@ class Ridge:
         alone = np.array([index[0] for index in sets if len(index) == 1], dtype=np.int64)
         for start in range(0, len(alone), ROWS):
             index = alone[start : start + ROWS]
-            hat = self._axes(index) ** 2 @ gains + self.intercept[index, 0] ** 2
+            hat = self._leverages(index, self._axes(index), gains[:, None])[:, 0]
             found[index] = hat / (1 - hat)
         for index in _stacked(sets):
             wide = self._wide(index) * np.sqrt(np.append(gains, 1.0))
@@ -121,6 +121,10 @@ class Ridge:
                 inner = np.linalg.solve(np.eye(numbers) - wide.mT @ wide, wide.mT)
                 found[index] = np.einsum("sij,sji->si", wide, inner)
         return found / self.root[:, 0] ** 2
+
+    def _leverages(self, index: Index, axes: Array, gains: Array) -> Array:
+        """h_ii of some images, whose rows of Z are `axes`, with several `gains` (r, strengths): (images, strengths)."""
+        return axes**2 @ gains + self.intercept[index] ** 2
 
     def _leave_each_out(
         self, alone: Index, strengths: Sequence[float], now: slice, leverages: Array, table: Array
@@ -142,7 +146,7 @@ class Ridge:
             index = alone[here]
             rows = self._axes(index) if in_axes else self._rows(index)
             if first:
-                leverages[here] = rows**2 @ gains + self.intercept[index] ** 2
+                leverages[here] = self._leverages(index, rows, gains)
             residual = (rows @ fits).reshape(len(index), len(table), -1)
             np.subtract(self.centred_targets[index][:, None], residual, out=residual)
             residual /= ((1 - leverages[here, now]) * self.root[index])[..., None]
