@@ -31,6 +31,7 @@ NAMES = (
     "which_network",
     "similarity",
     "honest",
+    "label_errors",
     "loader",
     "loop",
     "zoo",

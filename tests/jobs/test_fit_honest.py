@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -101,14 +102,31 @@ def test_wrong_labels_are_named_with_what_they_should_be(doubtful: FitResult) ->
     suspects = doubtful.json["label_suspects"]
     (row,) = suspects["train"]
     assert (Path(row["path"]).name, row["given"], row["suggested"]) == ("mine.png", "blue", "red")
-    assert row["confidence"] - row["given_probability"] >= 0.5
-    assert suspects["words"] == "1 of 72 training images looks wrongly labelled."
+    assert row["chance"] > 0.5
+    assert suspects["rate_interval"][0] <= 1 / 72 <= suspects["rate_interval"][1]
+    assert suspects["words"].startswith(
+        "1 of 72 training images may be labelled wrongly, with a chance of one in ten or more; about "
+    )
     assert (doubtful.bundle / row["thumbnail"]).is_file()
     assert "test/green/mine.png" in {row["path"][-19:] for row in suspects["test"]}
-    assert "1 of 72 training images looks wrongly labelled." in fit_text(doubtful.json)
+    assert "1 of 72 training images may be labelled wrongly" in fit_text(doubtful.json)
     assert doubtful.report is not None
     page = doubtful.report.read_text()
     assert "train/blue/mine.png" in page[page.index('id="labels"') :]
+
+
+def test_many_wrong_labels_are_an_alarm_and_explain_an_easy_test_part(tmp_path: Path, backbone: Path) -> None:
+    root = write_split(tmp_path / "stripes", {"train": 60, "test": 20})
+    for label, other in itertools.permutations(("red", "green", "blue"), 2):
+        for path in sorted((root / "train" / label).glob("0*.png"))[:3]:
+            shutil.move(path, root / "train" / other / f"from-{label}-{path.name}")
+    found = fit(root, weights=backbone, out=tmp_path / "model", report=False).json
+    low, high = found["label_suspects"]["rate_interval"]
+    assert 0.02 <= low <= 18 / 180 <= high
+    assert found["alarms"][0] == "Labels: " + found["label_suspects"]["words"]
+    assert found["shift"]["difference"] > 0 and found["shift"]["shown"]
+    assert "of the training labels are wrong" in found["shift"]["words"]
+    assert found["label_suspects"]["test"] == []
 
 
 def test_a_harder_test_part_is_called_out_with_its_class(doubtful: FitResult) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from convatlas.cli.options import Backbone, Device, DeviceOption, Download, Nodes, Processes, Weights
-from convatlas.cli.output import Json, percent, problems_text, progress_bars, put_json, say, table
+from convatlas.cli.output import Json, chance, percent, problems_text, progress_bars, put_json, say, table
 
 
 class ResizeMode(enum.StrEnum):
@@ -251,6 +251,8 @@ def _trust(score: str, tau: float | None, what: str) -> str:
 def labels_text(suspects: dict[str, Any], most: int = 5) -> str:
     """How many labels are suspected, and the surest of them."""
     rows = suspects["train"]
-    shown = [(f"    {row['path']}", row["given"], row["suggested"], percent(row["confidence"])) for row in rows[:most]]
+    shown = [(f"    {row['path']}", row["given"], row["suggested"], chance(row["chance"])) for row in rows[:most]]
     more = [f"    and {len(rows) - most:,} more, in fit.json"] * (len(rows) > most)
-    return "\n".join([suspects["words"], table(("    file", "label", "rather", "sure"), shown, right=(3,)), *more])
+    return "\n".join(
+        [suspects["words"], table(("    file", "label", "rather", "wrong with"), shown, right=(3,)), *more]
+    )

@@ -138,6 +138,11 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
+def chance(share: float) -> str:
+    """As `percent`, but never 100 % of what is no more than very likely."""
+    return "over 99.9 %" if share > 0.999 else percent(share)
+
+
 def problems_text(problems: Sequence[dict[str, Any]], most: int | None = None) -> str:
     """The findings of a check, worst first, each with its files and its remedy; of each kind `most` at the most."""
     lines: list[str] = []

@@ -16,26 +16,49 @@ from convatlas.jobs.decide import Decided
 from convatlas.jobs.leaks import leaked
 from convatlas.jobs.material import Material, Side
 from convatlas.jobs.result import percent
-from convatlas.metrics import Gap, Rights, class_gaps, gap, label_suspects, softmax, without_choice
+from convatlas.metrics import Gap, LabelErrors, Rights, class_gaps, gap, label_errors, softmax, without_choice
 from convatlas.transfer.unlike import unlike
 
 _CARRIERS = 3  # classes named in a sentence
-_GOOD = 0.8  # cross-validated accuracy below which most suspects may be the classifier's own mistakes
+_MANY = 0.02  # of the labels, surely wrong: then it must be read before the accuracy
 
 
-def labels_json(found: Material, decided: Decided) -> dict[str, Any]:
-    """The images of either part whose labels are suspected, the surest first; `of` so many training images that were judged."""
+def labels_json(found: Material, decided: Decided, *, balanced: bool) -> dict[str, Any]:
+    """How many labels of each part are wrong, and the images whose labels are suspected, the surest first.
+
+    `balanced` says whether the probabilities are those of classes that are equally frequent.
+    """
     probe = decided.selection.probe
     held_out = softmax(probe.scale * probe.held_out)
-    judged = int(np.isfinite(held_out).all(axis=1).sum())
-    rows = _suspects(found, found.train, held_out)
-    tested = _suspects(found, found.test, decided.probabilities) if len(found.test) else []
-    words = "No training label is suspected."
-    if rows:
-        verb = "looks" if len(rows) == 1 else "look"
-        weak = f"; many may be mistakes of the classifier, which is right for only {percent(probe.accuracy)}"
-        words = f"{len(rows):,} of {judged:,} training images {verb} wrongly labelled{weak if probe.accuracy < _GOOD else ''}."
-    return {"train": rows, "test": tested, "of": judged, "words": words}
+    trained = label_errors(held_out, found.train.labels, balanced=balanced)
+    tested = label_errors(decided.probabilities, found.test.labels, balanced=balanced) if len(found.test) else None
+    return {
+        "rate": trained.rate,
+        "rate_interval": list(trained.interval),
+        "of": trained.judged,
+        "train": _suspects(found, found.train, trained),
+        "test_rate": tested.rate if tested else None,
+        "test_rate_interval": list(tested.interval) if tested else None,
+        "test": _suspects(found, found.test, tested) if tested else [],
+        "words": _labels_in_words(trained),
+    }
+
+
+def _labels_in_words(found: LabelErrors) -> str:
+    low, high = found.interval
+    if not found.suspects:
+        return f"No training label is suspected; at most {percent(high)} are wrong at random (95 % sure)."
+    one = len(found.suspects) == 1
+    return (
+        f"{len(found.suspects):,} of {found.judged:,} training images may be labelled wrongly, {'' if one else 'each '}with a chance of "
+        f"one in ten or more; about {percent(found.rate)} of all labels are (95 % interval {percent(low)} to {percent(high)})."
+    )
+
+
+def labels_alarm(labels: dict[str, Any]) -> Iterator[str]:
+    """What must be read before the accuracy, if many training labels are wrong."""
+    if labels["rate_interval"][0] >= _MANY:
+        yield "Labels: " + labels["words"]
 
 
 def label_records(found: Material, rows: Sequence[dict[str, Any]]) -> list[Record]:
@@ -44,23 +67,25 @@ def label_records(found: Material, rows: Sequence[dict[str, Any]]) -> list[Recor
     return [by_path[row["path"]] for row in rows]
 
 
-def _suspects(found: Material, side: Side, probabilities: np.ndarray) -> list[dict[str, Any]]:
+def _suspects(found: Material, side: Side, doubts: LabelErrors) -> list[dict[str, Any]]:
     names = found.classes.names
     return [
         {
             "path": found.dataset.locate(side.records[one.index]),
             "given": names[one.given],
             "suggested": names[one.suggested],
-            "confidence": one.confidence,
-            "given_probability": one.given_probability,
+            "chance": one.chance,
             "thumbnail": None,  # for a report
         }
-        for one in label_suspects(probabilities, side.labels)
+        for one in doubts.suspects
     ]
 
 
-def shift_json(found: Material, decided: Decided) -> dict[str, Any]:
-    """The accuracy that the training images foretold beside that of the test images, leaked ones left out, in all and by class."""
+def shift_json(found: Material, decided: Decided, labels: dict[str, Any]) -> dict[str, Any]:
+    """The accuracy that the training images foretold beside that of the test images, leaked ones left out, in all and by class.
+
+    `labels` is what `labels_json` gives: wrong ones in training make a test part look easier.
+    """
     new = ~leaked(found).mask
     foretold, new_ones = _foretold(found, decided), _rights(found.test, np.flatnonzero(new), decided.right[new])
     whole = gap(foretold, new_ones)
@@ -79,7 +104,7 @@ def shift_json(found: Material, decided: Decided) -> dict[str, Any]:
         "freed": not decided.trained,  # what is foretold, of the optimism of having chosen by it
         "classes": sorted(classes, key=_worst_first),
         "unlike": looks,
-        "words": _in_words(whole, classes, looks),
+        "words": _in_words(whole, classes, looks, labels),
     }
 
 
@@ -139,7 +164,9 @@ def _worst_first(row: dict[str, Any]) -> float:
     return 2.0 if row["difference"] is None else row["difference"]
 
 
-def _in_words(whole: Gap, classes: Sequence[dict[str, Any]], looks: dict[str, Any] | None) -> str:
+def _in_words(
+    whole: Gap, classes: Sequence[dict[str, Any]], looks: dict[str, Any] | None, labels: dict[str, Any]
+) -> str:
     if not whole.images[1]:
         return "Every test image is a training image too, so nothing is known of a shift."
     apart = ""
@@ -160,7 +187,12 @@ def _in_words(whole: Gap, classes: Sequence[dict[str, Any]], looks: dict[str, An
     if not whole.shown:
         return f"{about}, no more than chance may do.{apart}"
     if whole.difference > 0:
-        return f"{about}. The test part is easier, or not independent of training: look whether both show the same subjects.{apart}"
+        wrong = (
+            f" Or it is that about {percent(labels['rate'])} of the training labels are wrong."
+            if labels["rate_interval"][0] > 0
+            else ""
+        )
+        return f"{about}. The test part is easier, or not independent of training: look whether both show the same subjects.{wrong}{apart}"
     carriers = [row for row in classes if row["shown"] and row["difference"] < 0]
     carriers.sort(key=_worst_first)
     named = ", ".join(

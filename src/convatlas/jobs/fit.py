@@ -142,7 +142,8 @@ def fit(
     if out is None:
         target = default_out(dataset)  # once more, since another fit may have taken it meanwhile
     with whole_folder(target) as folder:
-        result = fit_json(found, decided, target, device=resolve_device(device), report=report)
+        balanced = class_weights is not None
+        result = fit_json(found, decided, target, device=resolve_device(device), report=report, balanced=balanced)
         result["control"] = controlled
         result["networks"] = networks.json if networks else None
         if networks and result["headline"] != "test":

@@ -15,7 +15,7 @@ import numpy as np
 import convatlas
 from convatlas.jobs.advice import advice_json, training_json
 from convatlas.jobs.decide import Decided
-from convatlas.jobs.doubts import labels_json, shift_alarm, shift_json
+from convatlas.jobs.doubts import labels_alarm, labels_json, shift_alarm, shift_json
 from convatlas.jobs.images import fingerprint
 from convatlas.jobs.leaks import leak_in_words, leak_json
 from convatlas.jobs.material import Material, Side
@@ -32,12 +32,15 @@ SCHEMA = "convatlas.fit/1"
 _IGNORED = ("junk", "ignored-files", "unlabelled", "outside-splits")  # findings whose files are no part of the data set
 
 
-def fit_json(found: Material, decided: Decided, target: Path, *, device: str, report: bool) -> dict[str, Any]:
+def fit_json(
+    found: Material, decided: Decided, target: Path, *, device: str, report: bool, balanced: bool
+) -> dict[str, Any]:
     """Everything but the pictures and the times; `target` is where the model folder will be."""
     dataset, source, train, test = found.dataset, found.source, found.train, found.test
     selection, adapted, trained = decided.selection, decided.adapted, decided.trained
     classes, counts = found.classes.names, np.bincount(train.labels, minlength=len(found.classes)).tolist()
     leak = leak_json(found, decided) if len(test) else None
+    labelled = labels_json(found, decided, balanced=balanced)
     judged, labels = decided.judged, [record.label for record in decided.judged.records]
     result: dict[str, Any] = {
         "schema": SCHEMA,
@@ -62,8 +65,8 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
         "deals": list(decided.deals.accuracies) if decided.deals else None,
         "accuracy_without_duplicates": leak["without"] if leak else None,
         "leak": leak,
-        "shift": shift_json(found, decided) if len(test) else None,
-        "label_suspects": labels_json(found, decided),
+        "shift": shift_json(found, decided, labelled) if len(test) else None,
+        "label_suspects": labelled,
         "backbone": source.name,
         "weights": {"source": source.tag, "sha256": source.sha256(), "note": " ".join(source.notes)},
         "plan": str(adapted.advice.chosen if adapted and trained else Plan(kind="probe", at=(selection.name,))),
@@ -91,7 +94,7 @@ def fit_json(found: Material, decided: Decided, target: Path, *, device: str, re
         fold_of = adapted.fold_of[adapted.judged]
         interval = repeated_interval(decided.rights, fold_of[None], decided.judged.together)
         result |= {"accuracy_interval": list(interval)}
-    result["alarms"] = [*leak_in_words(result), *shift_alarm(result["shift"])]
+    result["alarms"] = [*leak_in_words(result), *labels_alarm(labelled), *shift_alarm(result["shift"])]
     return result | answer_in_words(result, classes)
 
 

@@ -21,7 +21,7 @@ from convatlas.metrics.confusion import (
     per_class,
 )
 from convatlas.metrics.intervals import wilson
-from convatlas.metrics.label_errors import Suspect, label_suspects
+from convatlas.metrics.label_errors import LabelErrors, Suspect, label_errors
 from convatlas.metrics.over_seeds import over_seeds
 from convatlas.metrics.paired import paired_interval
 from convatlas.metrics.ranks import kendall
@@ -32,6 +32,7 @@ __all__ = [
     "Bin",
     "ClassRow",
     "Gap",
+    "LabelErrors",
     "Rights",
     "Suspect",
     "accuracy",
@@ -47,7 +48,7 @@ __all__ = [
     "gap",
     "independent_number",
     "kendall",
-    "label_suspects",
+    "label_errors",
     "log_loss",
     "over_seeds",
     "own_scores",

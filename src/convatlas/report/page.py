@@ -137,6 +137,7 @@ def environment() -> jinja2.Environment:
     )
     for function in (
         words.percent,
+        words.chance,
         words.interval,
         words.decimal,
         words.significant,

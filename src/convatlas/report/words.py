@@ -18,6 +18,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f}{THIN}%" if value is not None and math.isfinite(value) else UNKNOWN
 
 
+def chance(value: float) -> str:
+    """As `percent`, but never 100 % of what is no more than very likely."""
+    return f"over {percent(0.999)}" if value > 0.999 else percent(value)
+
+
 def interval(bounds: Sequence[float | None] | None, digits: int = 1) -> str:
     """(0.892, 0.969) → "89.2–96.9 %"."""
     if not bounds:
