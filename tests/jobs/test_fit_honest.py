@@ -102,7 +102,7 @@ def test_wrong_labels_are_named_with_what_they_should_be(doubtful: FitResult) ->
     suspects = doubtful.json["label_suspects"]
     (row,) = suspects["train"]
     assert (Path(row["path"]).name, row["given"], row["suggested"]) == ("mine.png", "blue", "red")
-    assert row["chance"] > 0.5
+    assert row["chance"] > 0.3
     assert suspects["rate_interval"][0] <= 1 / 72 <= suspects["rate_interval"][1]
     assert suspects["words"].startswith(
         "1 of 72 training images may be labelled wrongly, with a chance of one in ten or more; about "
@@ -116,9 +116,9 @@ def test_wrong_labels_are_named_with_what_they_should_be(doubtful: FitResult) ->
 
 
 def test_many_wrong_labels_are_an_alarm_and_explain_an_easy_test_part(tmp_path: Path, backbone: Path) -> None:
-    root = write_split(tmp_path / "stripes", {"train": 60, "test": 20})
-    for label, other in itertools.permutations(("red", "green", "blue"), 2):
-        for path in sorted((root / "train" / label).glob("0*.png"))[:3]:
+    root = write_scenes(tmp_path / "tints", 60, 40)
+    for label, other in itertools.permutations(TINTS, 2):
+        for path in sorted((root / "train" / label).glob("[0-9]*.png"))[:3]:
             shutil.move(path, root / "train" / other / f"from-{label}-{path.name}")
     found = fit(root, weights=backbone, out=tmp_path / "model", report=False).json
     low, high = found["label_suspects"]["rate_interval"]

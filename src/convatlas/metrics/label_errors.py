@@ -10,8 +10,8 @@ calibrated on labels some of which are wrong are too flat, since they allow for 
 of s and r is found together. Bayes' rule gives the chance that one label is wrong. Where labels are no more surprising than the
 classifier's own mistakes, r is small and hardly one is suspected, however weak the classifier.
 
-Two assumptions keep few images from saying much: ln s is normal around 0 with a standard deviation of 1, and r is as if thirty labels had
-been seen and none was wrong: three in a hundred on average, as in ten well-known sets (Northcutt et al., "Pervasive Label Errors in Test
+Two assumptions keep few images from saying much: ln s is normal around 0 with a standard deviation of 1, and r has the beta distribution
+of ½ and 11, which are four in a hundred on average; ten well-known sets have three (Northcutt et al., "Pervasive Label Errors in Test
 Sets Destabilize Machine Learning Benchmarks", 2021). Nothing is maximised: the chances are means over all s and r by how probable the
 labels make them. Errors that exchange what looks alike are taken for the classifier's mistakes oftener than others. What this replaced
 stands in docs/dev/decisions.md.
@@ -29,7 +29,7 @@ from convatlas.metrics.calibration import one_each, softmax
 Array = NDArray[np.float64]
 
 CHANCE = 0.1  # from which a label is suspected: of ten such images that someone looks at one or more are wrong
-_SEEN_RIGHT = 30.0
+_SEEN_RIGHT = 10.0  # labels, as which the assumption of r counts, beside the root that the grid is made of
 _LOG_SCALES = (-1.5, 2.5)  # between which s is looked for
 _POINTS, _CLOSER = 15, 2  # of the grid of s, half of those of r; how often it is made finer
 _FAR = 8.0  # by which the ln of the probability of what may be neglected is lower
@@ -108,8 +108,7 @@ class _Belief:
     def rate(self) -> tuple[float, tuple[float, float]]:
         """The mean, and the shortest interval that holds the rate with 95 %."""
         rates, share = self.roots**2, self.weights.sum(axis=0)
-        density = share / np.maximum(self.roots, _TINY)  # rates lie further apart than their roots, the larger they are
-        likeliest = np.argsort(-density, kind="stable")
+        likeliest = np.argsort(-share, kind="stable")
         inside = likeliest[: 1 + int(np.searchsorted(np.cumsum(share[likeliest]), 0.95))]
         low = rates[max(inside.min() - 1, 0)]  # the point before, so that what reaches down to 0 says so
         return float(share @ rates), (float(low), float(rates[inside.max()]))
@@ -156,8 +155,7 @@ class _Labels:
         """ln of the likelihood, and of what was believed before, at several rates."""
         right, odds = self._odds(log_scale)
         labels = [self.weights @ (right + np.log1p(rate * (odds - 1))) for rate in roots**2]
-        before = np.log(np.maximum(roots, _TINY)) + _SEEN_RIGHT * np.log1p(-(roots**2))
-        return np.array(labels) + before - log_scale**2 / 2
+        return np.array(labels) + _SEEN_RIGHT * np.log1p(-(roots**2)) - log_scale**2 / 2
 
 
 def _around(grid: Array, likely: NDArray[np.bool_]) -> Array:
