@@ -53,7 +53,7 @@ class LabelErrors:
 
     judged: int  # images
     rate: float  # of them that are labelled wrongly; of balanced ones, the mean over classes
-    interval: tuple[float, float]  # that holds it with 95 %
+    interval: tuple[float, float]  # that holds it with 95 %, if images are independent
     chances: Array  # (n,) that each label is wrong; NaN of images that were not judged
     suspects: tuple[Suspect, ...]  # the surest first
 
