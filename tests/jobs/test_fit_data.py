@@ -138,14 +138,14 @@ def test_groups_stay_on_one_side(tmp_path: Path, fit: Fit, monkeypatch: pytest.M
     seen: dict[str, Any] = {}
 
     def spy(*arguments: Any, **options: Any) -> Any:
-        seen["outer"], seen["inner"] = arguments[3], options["folds"]
+        seen["outer"], seen["units"] = arguments[3], options["together"]
         return predictions(*arguments, **options)
 
     predictions = job.outer_folds_predictions
     monkeypatch.setattr(job, "outer_folds_predictions", spy)
     result = fit(write_table(tmp_path / "table.csv", "path,label,group", rows))
     groups = [row[2] for row in rows]
-    for name in ("outer", "inner"):
+    for name in ("outer", "units"):
         sides = {(group, int(fold)) for group, fold in zip(groups, seen[name], strict=True)}
         assert len(sides) == len(set(groups)) == 12, name
         assert len({fold for _, fold in sides}) > 1

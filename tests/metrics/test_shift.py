@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import ArrayLike
 
 from convatlas.metrics import Rights, class_gaps, difference_interval, gap, wilson, without_choice
+from convatlas.transfer.probe import select
 
 
 def rights(right: ArrayLike, labels: ArrayLike = 0, together: ArrayLike | None = None) -> Rights:
@@ -83,6 +84,47 @@ def test_the_best_of_many_guessers_is_not_believed() -> None:
     assert plain > 0.6
     assert abs(freed.mean() - 0.5) < 0.06
     assert np.array_equal(freed, without_choice(losses, right))
+
+
+@pytest.mark.parametrize("copies", [2, 20])
+def test_copies_are_drawn_as_one(copies: int) -> None:
+    generator = np.random.default_rng(0)
+    truths = generator.integers(0, 2, (30, 60))
+    losses, right = list(truths.astype(float)), list(1 - truths)
+    once = without_choice(losses, right, together=np.arange(60))
+    again = without_choice(
+        [each.repeat(copies) for each in losses],
+        [each.repeat(copies) for each in right],
+        together=np.arange(60).repeat(copies),
+    )
+    assert np.allclose(again, once.repeat(copies))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_choice_made_again_is_that_of_the_probes(weighted: bool) -> None:
+    """Every image drawn once, the choice is the one that was made."""
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        labels = generator.integers(0, 2, 60)
+        rungs = {f"stage{k}": generator.normal(size=(60, 4)) + 0.2 * (k % 3) * labels[:, None] for k in range(5)}
+        chosen = select(rungs, labels, 2, class_weights="balanced" if weighted else None)
+        probes = list(chosen.probes.values())
+        kept = without_choice(
+            [each.losses for each in probes],
+            [np.full(60, k) for k in range(5)],
+            weights=chosen.weights,
+            resamples=0,
+        )
+        assert set(kept) == {list(chosen.probes).index(chosen.name)}
+
+
+def test_the_usual_is_kept_where_no_other_is_shown_to_be_better() -> None:
+    generator = np.random.default_rng(0)
+    usual = generator.random(200)
+    little, much = usual - 0.01 * generator.normal(1, 30, 200), usual - 0.2
+    marks = [np.zeros(200), np.ones(200)]
+    assert without_choice([little, usual], marks).mean() > 0.7
+    assert without_choice([much, usual], marks).mean() == 0
 
 
 def test_without_alternatives_nothing_is_taken_away() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from convatlas.data import left_out
+from convatlas.transfer import forecast as curves
 from convatlas.transfer.forecast import Curve, Point, forecast, learning_curve
 from convatlas.transfer.probe import fit_probe
 
@@ -117,9 +119,52 @@ def test_points_that_are_all_right_are_not_certain() -> None:
 
 
 def test_many_images_are_not_all_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convatlas.transfer.forecast.MOST", 200)
+    monkeypatch.setattr(curves, "MOST", 200)
     curve = curve_of(*clusters(600))
     assert [point.images for point in curve.points][-2:] == [160, 600]
+
+
+@pytest.mark.parametrize("count", [100, 101, 102, 107, 333])
+def test_every_image_judges_every_point(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    judging: list[int] = []
+
+    def spy(rows: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        judging.extend(np.isfinite(rows).sum(axis=1).tolist())
+        return moments(rows, units)
+
+    moments = curves._moments  # pyright: ignore[reportPrivateUsage] - what it is given is the point
+    monkeypatch.setattr(curves, "_moments", spy)
+    curve_of(*clusters(count))
+    assert judging == [count] * len(judging) and len(judging) == 7
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_the_groups_there_is_a_curve(seed: int) -> None:
+    """Folds that lack a class, or images, judge nothing; what is left may share no images."""
+    generator = np.random.default_rng(seed)
+    sizes = [generator.choice([1, 3, 5, 20, 40], generator.integers(1, 4)) for _ in range(int(generator.integers(2, 4)))]
+    if all(len(each) == 1 for each in sizes):
+        sizes[0] = np.array([5, 5])  # or nothing could be held out at all
+    labels = np.repeat(np.arange(len(sizes)), [each.sum() for each in sizes])
+    units = np.repeat(np.arange(sum(map(len, sizes))), np.concatenate(sizes))
+    features = generator.normal(size=(len(labels), 6)).astype(np.float32)
+    probe = fit_probe(features, labels, len(sizes), folds=left_out(labels, units))
+    right = np.where(np.isfinite(probe.losses), probe.held_out.argmax(axis=1) == labels, np.nan)
+    curve = learning_curve([features], labels, len(sizes), probe.strength, right, together=units)
+    assert curve.points[-1].images == len(labels)
+    assert curve.points[-1].accuracy == pytest.approx(np.nanmean(right))
+    assert np.isfinite(curve.covariance).all()
+    assert np.linalg.eigvalsh(curve.covariance).min() > -1e-9
+    forecast(curve)
+
+
+def test_the_last_point_varies_as_that_of_all_images_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "MOST", 200)
+    curve = curve_of(*clusters(1600))
+    accuracy = curve.points[-1].accuracy
+    assert curve.covariance[-1, -1] == pytest.approx(accuracy * (1 - accuracy) / 1600)
+    assert curve.covariance[-2, -2] > 4 * curve.covariance[-1, -1]  # of an eighth of the images
+    assert abs(curve.covariance[-2, -1]) <= curve.covariance[-1, -1] * 1.5
 
 
 def test_a_few_images_give_a_curve_of_what_there_is() -> None:

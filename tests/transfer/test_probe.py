@@ -344,13 +344,13 @@ def test_some_rows_are_as_good_as_a_copy_of_them() -> None:
     assert np.array_equal(there.held_out, copied.held_out)
 
 
-@pytest.mark.parametrize("inner", [False, True])
-def test_outer_folds_predict_each_image_without_it(inner: bool) -> None:
+@pytest.mark.parametrize("each", [1, 3])
+def test_outer_folds_predict_each_image_without_it(each: int) -> None:
     rungs, labels = rungs_of([30, 25, 20])
-    outer = np.arange(75) % 5
+    together = np.arange(75) // each
+    outer = together % 5
     outer[:3] = -1
-    folds = outer if inner else None
-    result = outer_folds_predictions(rungs, labels, 3, outer, folds=folds)
+    result = outer_folds_predictions(rungs, labels, 3, outer, together=together)
     assert np.isnan(result.probabilities).all(axis=1).tolist() == (outer < 0).tolist()
     assert set(result.chosen) == {0, 1, 2, 3, 4}
     out = outer == 2
@@ -358,13 +358,14 @@ def test_outer_folds_predict_each_image_without_it(inner: bool) -> None:
         {name: np.asarray(features)[~out] for name, features in rungs.items()},
         labels[~out],
         3,
-        folds=None if folds is None else folds[~out],
+        folds=left_out(labels[~out], together[~out]),
+        together=together[~out],
     )
     expected = alone.probe.probabilities(np.asarray(rungs[alone.name])[out])
     np.testing.assert_allclose(result.probabilities[out], expected, atol=1e-12)
     # what an outer fold's own labels are makes no difference to its predictions
     swapped = np.where(out, (labels + 1) % 3, labels)
-    again = outer_folds_predictions(rungs, swapped, 3, outer, folds=folds)
+    again = outer_folds_predictions(rungs, swapped, 3, outer, together=together)
     np.testing.assert_allclose(again.probabilities[out], result.probabilities[out], atol=1e-12)
 
 
@@ -437,7 +438,7 @@ def test_single_images_of_classes_are_judged_by_the_nearest_mean_of_the_last_sta
     """Nothing can be held out to choose by where a fold leaves one image of each class."""
     last = np.array([[0.0], [10.0], [1.0], [9.0]])
     rungs = {"first": (last[::-1].copy(),), "last": (last,)}
-    found = outer_folds_predictions(rungs, [0, 1, 0, 1], 2, [0, 0, 1, 1], folds=[0, 0, 1, 1])
+    found = outer_folds_predictions(rungs, [0, 1, 0, 1], 2, [0, 0, 1, 1])
     assert found.chosen == {0: None, 1: None}
     assert found.probabilities.argmax(axis=1).tolist() == [0, 1, 0, 1]
     assert found.probabilities.sum(axis=1) == pytest.approx(1)
@@ -445,15 +446,14 @@ def test_single_images_of_classes_are_judged_by_the_nearest_mean_of_the_last_sta
 
 @pytest.mark.parametrize("classes", [2, 3, 5, 20])
 def test_two_images_a_class_are_judged_by_the_nearest_mean_whatever_is_dealt(classes: int) -> None:
-    """Inner folds of all images leave out each class's only image, which nothing could recognise."""
     labels = np.repeat(np.arange(classes), 2)
     features = 8.0 * np.eye(classes)[labels] + np.random.default_rng(classes).normal(size=(2 * classes, classes))
     units = np.arange(len(labels))
     for copies in (1, 3):  # which leave no more to choose by than what they are copies of
         x, (truth, together) = features.repeat(copies, axis=0), (each.repeat(copies) for each in (labels, units))
         for seed in range(5):
-            outer, folds = stratified(truth, together, k=5, seed=1 + seed), left_out(truth, together)
-            found = outer_folds_predictions({"last": x}, truth, classes, outer, folds=folds, together=together)
+            outer = stratified(truth, together, k=5, seed=1 + seed)
+            found = outer_folds_predictions({"last": x}, truth, classes, outer, together=together)
             assert set(found.chosen.values()) == {None}
             assert (found.probabilities.argmax(axis=1) == truth).mean() > 0.5
 

@@ -175,7 +175,6 @@ def _outer(
             outer_folds_predictions(
                 *(rungs, labels, len(found.classes), dealt[-1]),
                 class_weights=wanted.class_weights,
-                folds=found.held_out,
                 together=found.together,
             )
         )

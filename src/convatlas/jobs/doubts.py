@@ -17,6 +17,7 @@ from convatlas.jobs.leaks import leaked
 from convatlas.jobs.material import Material, Side
 from convatlas.jobs.result import percent
 from convatlas.metrics import Gap, LabelErrors, Rights, class_gaps, gap, label_errors, softmax, without_choice
+from convatlas.transfer.probe import usual_rung
 from convatlas.transfer.unlike import unlike
 
 _CARRIERS = 3  # classes named in a sentence
@@ -126,10 +127,17 @@ def _foretold(found: Material, decided: Decided) -> Rights:
         rows = np.concatenate([trial.rows for trial in trials])
         said = np.concatenate([trial.logits.argmax(axis=1) for trial in trials])
         return _rights(found.train, rows, said == labels[rows])
-    probes = decided.selection.probes.values()
-    rows = np.flatnonzero(np.isfinite(decided.selection.probe.losses))
-    right = [probe.held_out[rows].argmax(axis=1) == labels[rows] for probe in probes]
-    return _rights(found.train, rows, without_choice([probe.losses[rows] for probe in probes], right))
+    selection = decided.selection
+    probes = selection.probes.values()
+    rows = np.flatnonzero(np.isfinite(selection.probe.losses))
+    freed = without_choice(
+        [probe.losses[rows] for probe in probes],
+        [probe.held_out[rows].argmax(axis=1) == labels[rows] for probe in probes],
+        usual=list(selection.probes).index(usual_rung(selection.probes)),
+        weights=selection.weights[rows],
+        together=found.train.together[rows],
+    )
+    return _rights(found.train, rows, freed)
 
 
 def _looks(found: Material, new: np.ndarray) -> dict[str, Any] | None:

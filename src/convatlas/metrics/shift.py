@@ -92,20 +92,47 @@ def class_gaps(foretold: Rights, found: Rights, num_classes: int) -> list[Gap]:
 
 
 def without_choice(
-    losses: Sequence[ArrayLike], right: Sequence[ArrayLike], resamples: int = RESAMPLES, seed: int = 0
+    losses: Sequence[ArrayLike],
+    right: Sequence[ArrayLike],
+    *,
+    usual: int = -1,
+    weights: ArrayLike | None = None,
+    together: ArrayLike | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> NDArray[np.float64]:
     """(n,) how often each image is right when it had no part in choosing among candidates; the mean is an accuracy that is not flattered.
 
+    The choice is that of `transfer.probe.select`: the usual candidate, or the one of least mean loss if that is lower by more than the
+    standard error of the mean difference.
+
     Args:
-        losses: one (n,) for each candidate, held out; the candidate of least mean loss is chosen.
+        losses: one (n,) for each candidate, held out.
         right: as many, 1 where the candidate is right on the image.
-        resamples: of images, with replacement.
+        usual: which candidate is kept where no other is shown to be better.
+        weights: (n,) of the images in mean losses; equal by default.
+        together: (n,) equal for images of one unit, which is drawn or left as a whole; None where each is one of its own.
+        resamples: of units, with replacement.
     """
     lost, hit = np.array(losses, dtype=np.float64), np.array(right, dtype=np.float64)
-    count = lost.shape[1]
+    weight = np.ones(lost.shape[1]) if weights is None else np.asarray(weights, dtype=np.float64)
+    units = np.arange(len(weight)) if together is None else np.asarray(together)
+    _, unit = np.unique(units, return_inverse=True)
+    count = int(unit.max()) + 1
+    mass = np.bincount(unit, weight)
+    lower = np.stack([np.bincount(unit, weight * (lost[usual] - each)) for each in lost])  # (candidates, units)
+
+    def choice(drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of resamples (number, units) of how often each unit was drawn."""
+        total = drawn @ mass
+        gains = drawn @ lower.T / total[:, None]
+        least = gains.argmax(axis=1)
+        gain, its = gains[np.arange(len(drawn)), least], lower[least]
+        error = np.sqrt((drawn * (its - gain[:, None] * mass) ** 2).sum(axis=1)) / total
+        return np.where(gain > error, least, usual % len(lost))
+
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
-    chosen = (lost @ drawn.T).argmin(axis=0)
-    out = drawn == 0
-    judged = out.sum(axis=0)
-    total = (hit[chosen] * out).sum(axis=0)
-    return np.where(judged > 0, total / np.maximum(judged, 1), hit[(lost.sum(axis=1)).argmin()])
+    out = (drawn == 0).T[unit]
+    judged = out.sum(axis=1)
+    freed = (hit[choice(drawn)].T * out).sum(axis=1)
+    return np.where(judged > 0, freed / np.maximum(judged, 1), hit[choice(np.ones((1, count), dtype=np.int64))[0]])

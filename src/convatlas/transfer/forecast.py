@@ -95,24 +95,25 @@ def learning_curve(
     targets = np.eye(num_classes)[truth]
     axes = Ridge(features, targets, np.ones(len(used)), used).principal()
     fold_of = stratified(truth, units_used, FOLDS, seed)
-    sizes = [round(share * len(used)) for share in SHARES]
+    largest = len(used) - int(np.bincount(fold_of[fold_of >= 0], minlength=1).max())  # that a probe can learn from in every fold
+    sizes = sorted({min(round(share * len(used)), largest) for share in SHARES})
     sizes = [size for size in sizes if size >= max(LEAST, LEAST_A_CLASS * num_classes)]
-    rows = np.full((len(sizes) + 1, len(used)), np.nan)
+    rows = np.full((len(sizes) + 1, len(labels)), np.nan)
     for row, size in zip(rows, sizes, strict=False):
-        _judge(row, axes, truth, targets, units_used, fold_of, size, strength, class_weights, generator)
-    rows[-1] = right[used]
-    rows = rows[np.isfinite(rows).any(axis=1)]
-    judged = np.flatnonzero(np.isfinite(rows).all(axis=0))
-    sizes = [*sizes[: len(rows) - 1], len(labels)]
-    accuracy, covariance = _moments(rows[:, judged], units_used[judged])
+        row[used] = _judged(axes, truth, targets, units_used, fold_of, size, strength, class_weights, generator)
+    rows[-1] = right
+    shared = np.isfinite(rows[-1]) & np.isfinite(rows[:-1]).any(axis=0)
+    kept = np.isfinite(rows[:, shared]).all(axis=1) & shared.any()  # the others lack a fold
+    kept[-1] = True
+    rows[:-1, ~shared] = np.nan
+    rows, sizes = rows[kept], [size for size, there in zip([*sizes, len(labels)], kept, strict=True) if there]
+    accuracy, covariance = _moments(rows, units)
+    points = []
+    for size, mean, row in zip(sizes, accuracy, rows, strict=True):
+        judged = np.isfinite(row)
+        interval = share_interval(row[judged], units[judged])
+        points.append(Point(images=size, accuracy=float(mean), interval=interval))
     whole = np.isfinite(right)
-    accuracy[-1] = right[whole].mean()  # of all images, where not all are in the curve
-    intervals = [share_interval(row[judged], units_used[judged]) for row in rows[:-1]]
-    intervals.append(share_interval(right[whole], units[whole]))
-    points = [
-        Point(images=size, accuracy=float(mean), interval=interval)
-        for size, mean, interval in zip(sizes, accuracy, intervals, strict=True)
-    ]
     worth = len(labels) * independent_number(right[whole], units[whole]) / max(int(whole.sum()), 1)
     return Curve(points=tuple(points), covariance=covariance, images=len(labels), worth=worth, classes=num_classes)
 
@@ -166,8 +167,7 @@ def _mixed(labels: Index, units: Index, generator: np.random.Generator) -> Index
     return np.argsort(place[unit], kind="stable")
 
 
-def _judge(
-    row: Array,
+def _judged(
     axes: Array,
     truth: Index,
     targets: Array,
@@ -177,8 +177,11 @@ def _judge(
     strength: float,
     class_weights: ClassWeights,
     generator: np.random.Generator,
-) -> None:
-    """Fills in how often each image is named rightly by probes on `size` others, at the strength whose scores lie nearest the truth."""
+) -> Array:
+    """(n,) how often each image is named rightly by probes on `size` others, at the strength whose scores lie nearest the truth.
+
+    NaN where none judged it: it is in no fold, or all others that were drawn are of one class.
+    """
     loss = np.zeros(len(_STRENGTHS))
     right = np.full((len(_STRENGTHS), len(truth)), np.nan)
     for fold in range(int(fold_of.max()) + 1):
@@ -196,16 +199,18 @@ def _judge(
                 loss[i] += ((scores - targets[out]) ** 2).sum() / len(parts)
                 named = (scores.argmax(axis=1) == truth[out]) / len(parts)
                 right[i, out] = np.nan_to_num(right[i, out]) + named
-    row[:] = right[loss.argmin()]
+    return right[loss.argmin()]
 
 
 def _moments(rows: Array, units: Index) -> tuple[Array, Array]:
-    """The mean of each row and the covariance of these means, what belongs together counted as one observation."""
-    mean = rows.mean(axis=1)
+    """The mean of each row, of the images that are not NaN there, and the covariance of these means, what belongs together counted as one."""
+    there = np.isfinite(rows)
+    number = there.sum(axis=1)
+    mean = np.where(there, rows, 0.0).sum(axis=1) / number
     _, unit = np.unique(units, return_inverse=True)
     sums = np.zeros((int(unit.max()) + 1, len(rows)))
-    np.add.at(sums, unit, (rows - mean[:, None]).T)
-    return mean, sums.T @ sums / rows.shape[1] ** 2
+    np.add.at(sums, unit, np.where(there, (rows - mean[:, None]) / number[:, None], 0.0).T)
+    return mean, sums.T @ sums
 
 
 def _curves(curve: Curve) -> tuple[Array, Array, Array, Array]:

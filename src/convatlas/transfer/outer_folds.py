@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from convatlas.data import left_out
 from convatlas.metrics import softmax
 from convatlas.transfer.probe import (
     STRENGTHS,
@@ -39,43 +40,38 @@ def outer_folds_predictions(
     outer: ArrayLike,
     *,
     class_weights: ClassWeights = None,
-    folds: ArrayLike | None = None,
     together: ArrayLike | None = None,
     strengths: Sequence[float] = STRENGTHS,
 ) -> OuterFolds:
     """The nested estimate: for each outer fold, `select` on all other images, then predict it.
 
-    The final classifier learns from more images than any of these, so the estimate is, if anything, pessimistic. Where a fold leaves no
-    class two images, or units, so that one could be held out to choose by, an image is taken to be of the class whose mean on the last
-    stage is nearest.
+    Each selection holds out what `data.left_out` says of the images that it has. The final classifier learns from more images than any
+    of these, so the estimate is, if anything, pessimistic. Where a fold leaves no class two images, or units, so that one could be held
+    out to choose by, an image is taken to be of the class whose mean on the last stage is nearest.
 
     Args:
         outer: (n,) fold ids, stratified, with groups and duplicates kept together; −1 is always fitted, never predicted.
-        folds: (n,) the inner folds of all images; each selection uses those of its own. `outer` itself serves well.
-            None leaves one out, which is right only if no two images belong together.
         together: (n,) equal for images of one unit, as for `select`.
 
     The other arguments and the errors are those of `fit_probe`.
     """
     truth, fold_of = np.asarray(labels), np.asarray(outer)
-    inner = None if folds is None else np.asarray(folds)
     units = np.arange(len(truth)) if together is None else np.asarray(together)
-    if fold_of.shape != truth.shape or (inner is not None and inner.shape != truth.shape):
+    if fold_of.shape != truth.shape:
         raise ValueError(f"there must be one fold id for each of the {len(truth)} images")
     probabilities = np.full((len(truth), num_classes), np.nan)
     chosen: dict[int, str | None] = {}
     for fold in np.unique(fold_of[fold_of >= 0]):
         out = fold_of == fold
         try:
-            if not _some_class_twice(truth[~out], units[~out]):
-                raise NothingHeldOut("every class has a single image, or unit, left")
+            rows = np.flatnonzero(~out)
             selection = select(
                 *(rungs, truth, num_classes),
                 class_weights=class_weights,
-                folds=inner,
+                folds=left_out(truth, units, rows),
                 together=units,
                 strengths=strengths,
-                rows=np.flatnonzero(~out),
+                rows=rows,
             )
         except NothingHeldOut:
             chosen[int(fold)] = None
@@ -84,12 +80,6 @@ def outer_folds_predictions(
         chosen[int(fold)] = selection.name
         probabilities[out] = selection.probe.probabilities([block[out] for block in blocks_of(rungs[selection.name])])
     return OuterFolds(probabilities=probabilities, chosen=chosen)
-
-
-def _some_class_twice(labels: np.ndarray, units: np.ndarray) -> bool:
-    """Whether a class has two units: without one of them it can still be recognised."""
-    of_units = np.unique(np.stack([labels, units]), axis=1)[0]
-    return len(of_units) > len(np.unique(labels))
 
 
 def _by_nearest_mean(features: Features, labels: np.ndarray, num_classes: int, out: np.ndarray) -> Array:

@@ -169,6 +169,7 @@ class Selection:
 
     name: str
     probes: Mapping[str, Probe]
+    weights: Array  # (n,) of the images in the mean log-losses that were compared
     reason: str  # a sentence for people
 
     @property
@@ -242,7 +243,7 @@ def select(
     usual = usual_rung(probes)
     gain, error = images.gain(probes[least], probes[usual])
     chosen = usual if gain <= error else least
-    return Selection(name=chosen, probes=probes, reason=_reason(chosen, probes, images))
+    return Selection(name=chosen, probes=probes, weights=images.weights, reason=_reason(chosen, probes, images))
 
 
 def usual_rung(rungs: Mapping[str, object]) -> str:
