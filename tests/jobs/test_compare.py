@@ -18,7 +18,7 @@ from convatlas.cli.compare import compare_text
 from convatlas.jobs.compare import BY, compare
 from convatlas.jobs.fit import FitResult, fit
 from convatlas.jobs.protocols import published
-from convatlas.jobs.ranking import pareto_front, rank_correlation
+from convatlas.jobs.ranking import pareto_front, spearman
 from convatlas.studies.ilsvrc import ilsvrc
 from convatlas.weights.published import published as published_weights
 from tiny import write_split, write_weights
@@ -38,24 +38,22 @@ def test_the_front_is_what_brute_force_finds(points: list[tuple[int, int]]) -> N
 
 
 @given(st.lists(st.integers(0, 5), min_size=3, max_size=9), st.data())
-def test_rank_correlation_is_one_for_the_same_order_and_minus_one_for_the_opposite(
-    values: list[int], data: Any
-) -> None:
-    same = rank_correlation(values, [math.exp(value) for value in values])
-    opposite = rank_correlation(values, [-value for value in values])
+def test_spearman_is_one_for_the_same_order_and_minus_one_for_the_opposite(values: list[int], data: Any) -> None:
+    same = spearman(values, [math.exp(value) for value in values])
+    opposite = spearman(values, [-value for value in values])
     if len(set(values)) == 1:
         assert same is None and opposite is None
     else:
         assert same == pytest.approx(1) and opposite == pytest.approx(-1)
     other = data.draw(st.permutations(values))
-    found = rank_correlation(values, other)
+    found = spearman(values, other)
     assert found is None or -1 - 1e-9 <= found <= 1 + 1e-9
 
 
-def test_rank_correlation_with_ties_is_the_usual_one() -> None:
+def test_spearman_with_ties_is_the_usual_one() -> None:
     # by hand: ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4 have the covariance 4.5 and the variances 4.5 and 5
-    assert rank_correlation([1, 2, 2, 3], [10, 30, 20, 40]) == pytest.approx(4.5 / math.sqrt(4.5 * 5))
-    assert rank_correlation([1, 2], [1, 2]) is None
+    assert spearman([1, 2, 2, 3], [10, 30, 20, 40]) == pytest.approx(4.5 / math.sqrt(4.5 * 5))
+    assert spearman([1, 2], [1, 2]) is None
 
 
 @pytest.fixture(scope="module")

@@ -36,9 +36,14 @@ def test_the_repeat_asks_the_cache(
     assert again.json["evidence"] == first.json["evidence"]
 
 
-def test_test_images_change_nothing(backbone: Path, tmp_path: Path) -> None:
+def test_test_images_change_nothing(backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few, many = (write_split(tmp_path / name, {"train": 6, "test": count}) for name, count in (("few", 1), ("many", 5)))
-    found = [fit(data, weights=backbone, out=tmp_path / f"{data.name}-model", report=False) for data in (few, many)]
+    found = []
+    for data in (few, many):
+        monkeypatch.setenv(
+            "CONVATLAS_CACHE", str(tmp_path / f"{data.name}-cache")
+        )  # or the first would answer for both
+        found.append(fit(data, weights=backbone, out=tmp_path / f"{data.name}-model", report=False))
     assert found[0].json["evidence"] == found[1].json["evidence"]
 
 

@@ -48,11 +48,14 @@ def test_networks_are_ranked_and_one_is_fitted(weights: Path, photos: Path, tmp_
     assert networks["reason"] in page
 
 
-def test_it_is_the_fit_of_the_network_alone(weights: Path, photos: Path, tmp_path: Path) -> None:
+def test_it_is_the_fit_of_the_network_alone(
+    weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     among = fit(
         photos, backbones=[weights / "a.safetensors", weights / "b.safetensors"], out=tmp_path / "a", report=False
     )
     file = weights / ("a.safetensors" if among.json["backbone"] == NETWORK else "b.safetensors")
+    monkeypatch.setenv("CONVATLAS_CACHE", str(tmp_path / "cache"))
     alone = fit(photos, weights=file, out=tmp_path / "b", report=False)
     for key in ("accuracy", "stages", "confusion", "temperature", "evidence"):
         assert among.json[key] == alone.json[key]

@@ -119,6 +119,32 @@ def test_a_plan_is_compared_on_the_images_that_both_were_judged_on() -> None:
     assert interval[0] < difference < interval[1]
 
 
+def test_plans_are_compared_by_the_weights_of_the_images() -> None:
+    """Tuning is better for the common classes and worse for the rare one, which counts as much as they do."""
+    world = World({PROBE: 0.8, LAST: 0.8, TWO: 0.3, ALL: 0.3, SCRATCH: 0.3}, images=2000)
+    generator = np.random.default_rng(0)
+    world.truth = np.where(generator.random(2000) < 0.05, 3, generator.integers(0, 3, 2000))
+    rare = world.truth == 3
+    hard = {PROBE: np.where(rare, 0.0, world.hard), LAST: np.where(rare, 1.0, world.hard - 0.1)}
+    balanced = 1 / np.bincount(world.truth)[world.truth]
+    balanced /= balanced.mean()
+    chosen = {}
+    for name, weights in (("as they come", None), ("balanced", balanced)):
+        trials = {}
+        for plan in (PROBE, LAST):
+            world.hard = hard[plan]
+            trials[plan] = [world.trial(plan, fold) for fold in range(FOLDS)]
+        found = advise(
+            *(world.truth, PROBE, trials[PROBE], lambda plan, fold, of=trials: of[plan][fold], {LAST: 10.0}),
+            weights=weights,
+        )
+        chosen[name] = found.chosen
+        probe = found.verdicts[0]
+        losses = follow(PROBE, world.truth, trials[PROBE], seconds=0.0, weights=weights).verdicts[0].log_loss
+        assert probe.log_loss == pytest.approx(losses)
+    assert chosen == {"as they come": LAST, "balanced": PROBE}
+
+
 def test_equal_plans_are_not_said_to_differ() -> None:
     world = World({PROBE: 0.8, LAST: 0.8, TWO: 0.8, ALL: 0.8, SCRATCH: 0.8}, images=60)
     found = world.advice()

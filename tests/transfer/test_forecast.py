@@ -132,7 +132,7 @@ def test_every_image_judges_every_point(count: int, monkeypatch: pytest.MonkeyPa
         judging.extend(np.isfinite(rows).sum(axis=1).tolist())
         return moments(rows, units)
 
-    moments = curves._moments  # pyright: ignore[reportPrivateUsage] - what it is given is the point
+    moments = curves._moments
     monkeypatch.setattr(curves, "_moments", spy)
     curve_of(*clusters(count))
     assert judging == [count] * len(judging) and len(judging) == 7
@@ -142,7 +142,9 @@ def test_every_image_judges_every_point(count: int, monkeypatch: pytest.MonkeyPa
 def test_whatever_the_groups_there_is_a_curve(seed: int) -> None:
     """Folds that lack a class, or images, judge nothing; what is left may share no images."""
     generator = np.random.default_rng(seed)
-    sizes = [generator.choice([1, 3, 5, 20, 40], generator.integers(1, 4)) for _ in range(int(generator.integers(2, 4)))]
+    sizes = [
+        generator.choice([1, 3, 5, 20, 40], generator.integers(1, 4)) for _ in range(int(generator.integers(2, 4)))
+    ]
     if all(len(each) == 1 for each in sizes):
         sizes[0] = np.array([5, 5])  # or nothing could be held out at all
     labels = np.repeat(np.arange(len(sizes)), [each.sum() for each in sizes])

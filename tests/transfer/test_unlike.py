@@ -37,6 +37,13 @@ def test_like_samples_are_seldom_called_unlike() -> None:
     assert np.mean(np.array(chances) <= 0.5) > 0.3
 
 
+def test_features_that_tell_nothing_never_tell_the_sides_apart() -> None:
+    labels, side = np.arange(80) % 2, np.arange(80) >= 40
+    for seed in range(20):
+        found = unlike(np.ones((80, 5)), side, labels, np.arange(80), seed)
+        assert found is not None and not found.shown
+
+
 def test_a_rarer_class_is_no_difference_of_looks() -> None:
     shown = 0
     for seed in range(10):

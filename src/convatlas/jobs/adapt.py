@@ -28,7 +28,7 @@ from convatlas.transfer.confidence import confidence_of_trials
 from convatlas.transfer.frozen import Norms
 from convatlas.transfer.maps import Precision
 from convatlas.transfer.plans import ALL, Plan, plans_for
-from convatlas.transfer.probe import Features
+from convatlas.transfer.probe import Features, image_weights
 from convatlas.transfer.trials import Trials
 from convatlas.transfer.workshop import Trained, Workshop
 from convatlas.weights.source import WeightsSource
@@ -146,6 +146,7 @@ def adapt(
             seconds=foretold,
             memory=_memory(source, [plan], num_classes, norms).get(plan),
             together=together,
+            weights=image_weights(own, num_classes, class_weights),
         )
     held_out = np.full((train, num_classes), np.nan)
     if not advice.chosen.trains:
@@ -192,7 +193,8 @@ def _memory(source: WeightsSource, plans: Sequence[Plan], num_classes: int, norm
     """Bytes of a training step of `_STEP` images, by the analyser; of cuts between stages. Frozen norms keep no maps: they are joined."""
     p, stages = source.preprocessing, _stages(source)
     shape = (p.channels, p.size, p.size)
-    model = zoo.skeleton(source.name, num_classes=num_classes, in_channels=p.channels).eval()
+    config = replace(zoo.config_of(source.name), **source.config)
+    model = zoo.skeleton(source.name, num_classes=num_classes, in_channels=p.channels, config=config).eval()
     pairs = followed(model, torch.empty(1, *shape, device="meta"))
 
     def by_upto(pairs: Pairs) -> dict[str, int]:

@@ -24,7 +24,7 @@ from convatlas.jobs.comparison_words import CONVENTIONS, answer, notes
 from convatlas.jobs.images import Progress, resolve_device, silent
 from convatlas.jobs.outcomes import pairs
 from convatlas.jobs.protocols import IMAGENET, MIXED, Accuracy, Protocol, covered, matching
-from convatlas.jobs.ranking import pareto_front, rank_correlation
+from convatlas.jobs.ranking import pareto_front, spearman
 from convatlas.jobs.result import percent
 
 SCHEMA = "convatlas.compare/1"
@@ -235,7 +235,7 @@ def _front(rows: Sequence[Mapping[str, Any]], axis: str) -> list[str]:
 def _correlation(rows: Sequence[Mapping[str, Any]], quantity: str) -> float | None:
     """Whether mult-adds order the networks as the measured quantity does."""
     pairs = [(row["mult_adds"], value) for row in rows if (value := value_of(row, quantity)) is not None]
-    return rank_correlation([first for first, _ in pairs], [second for _, second in pairs])
+    return spearman([first for first, _ in pairs], [second for _, second in pairs])
 
 
 def _order(row: Mapping[str, Any], quantity: str) -> tuple[bool, float, str]:

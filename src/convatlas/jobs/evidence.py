@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import convatlas
-from convatlas.cache import Store
+from convatlas.cache import Store, code_sha256
 from convatlas.data import DECODER, examine
 from convatlas.jobs.decide import Decided, Wanted
 from convatlas.jobs.images import resolve_device
@@ -62,11 +62,13 @@ def _kept(found: Material, decided: Decided, wanted: Wanted) -> tuple[Store, str
             "network": source.name,
             "config": source.config,
             "preprocessing": source.preprocessing.to_json(),
+            "code": code_sha256("transfer", "metrics", "zoo", "data", "jobs"),
             "libraries": [DECODER, version("torch"), version("numpy")],
         },
     )
     strengths = {name: probe.strength for name, probe in selection.probes.items()}
-    facts = [train.sha256s, train.labels.tolist(), found.together.tolist(), selection.name, strengths]
+    units, classes = found.together.tolist(), len(found.classes)
+    facts = [train.sha256s, train.labels.tolist(), classes, units, selection.name, strengths]
     described = json.dumps([*facts, wanted.class_weights, wanted.seed])
     return store, hashlib.sha256(described.encode()).hexdigest()
 

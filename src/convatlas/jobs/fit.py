@@ -7,6 +7,7 @@ One pass decodes, checks and runs every image once (`material`); from the featur
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ from convatlas.transfer.plans import AUTO, parse_budget, parse_plan
 from convatlas.weights.source import WeightsSource, find_weights
 
 RESULT = "fit.json"
+_VALUES = {"bn": ("frozen", "stats", "train"), "maps": ("float32", "float16"), "class_weights": (None, "balanced")}
 
 
 def fit(
@@ -88,11 +90,14 @@ def fit(
     used, or the plan is none; `Stopped` after Ctrl-C or SIGTERM in a training, when that was saved.
     """
     clock = _Clock()
-    if maps not in ("float32", "float16"):
-        raise ConvAtlasError(f"maps in {maps}.", remedy="Give float32 or float16.")
+    _refuse_unknown(bn=bn, maps=maps, class_weights=class_weights)
     _refuse_contradictions(backbone, backbones, plan, budget, augment, control)
     _refuse_idle(plan, budget, bn=bn, augment=augment, maps=maps)
     seconds = parse_budget(budget) if isinstance(budget, str) else budget
+    if seconds is not None and not 0 <= seconds < math.inf:
+        raise ConvAtlasError(f"a budget of {seconds} seconds.", remedy="Give 0 or more, or a time such as 10m.")
+    if seed < 0:
+        raise ConvAtlasError(f"a seed of {seed}.", remedy="Give 0 or more.")
     several = [] if backbones is None else entrants(backbones, weights, download=download, progress=progress)
     source = None if several else find_weights(weights, name=backbone, download=download, progress=progress)
     if source:
@@ -161,6 +166,14 @@ def fit(
             _write(folder, result)
     cache.prune(limit, keep=[found.passed.store.path])
     return FitResult(result)
+
+
+def _refuse_unknown(**given: str | None) -> None:
+    """Raises `ConvAtlasError` for a setting that has no such value."""
+    for name, value in given.items():
+        if value not in _VALUES[name]:
+            known = [repr(each) for each in _VALUES[name]]
+            raise ConvAtlasError(f"{name} is {value!r}.", remedy=f"Give {', '.join(known[:-1])} or {known[-1]}.")
 
 
 def _refuse_contradictions(

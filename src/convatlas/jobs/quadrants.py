@@ -275,8 +275,8 @@ class Bench:
         frozen = {plan: pace.frozen * len(rows) for plan, pace in paces.items()}
         budget = BUDGET * sum(foretold.values()) - timing
         advice = trials.advice(selection.name, rungs[selection.name], foretold, budget=budget)
-        tried = [verdict for verdict in advice.verdicts if verdict.plan.trains and verdict.images]
-        spent = timing + sum(verdict.took + frozen[verdict.plan] for verdict in tried)
+        tried = [verdict for verdict in advice.verdicts if verdict.images]
+        spent = timing + sum(verdict.took + frozen.get(verdict.plan, 0.0) for verdict in tried)
 
         for role, plan in plans.items():
             if role not in cell["plans"]:

@@ -19,7 +19,7 @@ def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
     return front
 
 
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Spearman's: 1 where both order alike, -1 where they order oppositely; ties share their mean rank.
 
     None where there are fewer than three points or all are tied, since then there is no order to speak of.

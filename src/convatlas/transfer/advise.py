@@ -44,7 +44,7 @@ class Verdict:
     memory: int | None  # bytes that a training step holds, computed
     accuracy: float | None  # on the held-out images of all its trials; None where it was not tried
     interval: tuple[float, float] | None  # 95 %, Wilson's
-    log_loss: float | None
+    log_loss: float | None  # weighted as the images are
     images: int  # held out in its trials
     difference: float | None  # in accuracy from the chosen plan, on the images that both were judged on
     difference_interval: tuple[float, float] | None  # 95 %, paired
@@ -71,6 +71,7 @@ class _Search:
 
     truth: Index
     together: Index
+    weights: Array
     trials: dict[Plan, list[Trial]] = field(default_factory=dict)
     notes: dict[Plan, str] = field(default_factory=dict)
 
@@ -79,12 +80,16 @@ class _Search:
         trials = self.trials[plan]
         rows = np.concatenate([trial.rows for trial in trials])
         logits = np.concatenate([trial.logits for trial in trials])
-        return rows, softmax(fit_temperature(logits, self.truth[rows]) * logits)
+        return rows, softmax(fit_temperature(logits, self.truth[rows], weights=self.weights[rows]) * logits)
 
     def losses(self, plan: Plan) -> dict[int, float]:
         rows, shares = self.judged(plan)
         own = shares[np.arange(len(rows)), self.truth[rows]]
         return dict(zip(rows.tolist(), (-np.log(np.maximum(own, 1e-15))).tolist(), strict=True))
+
+    def log_loss(self, plan: Plan) -> float:
+        losses = self.losses(plan)
+        return float(np.average(list(losses.values()), weights=self.weights[list(losses)]))
 
     def right(self, plan: Plan) -> dict[int, bool]:
         rows, shares = self.judged(plan)
@@ -94,8 +99,10 @@ class _Search:
         """By how much the plan's log-loss is lower on the images of both, and that mean's standard error."""
         ours, theirs = self.losses(plan), self.losses(over)
         rows = [row for row in ours if row in theirs]
-        both = np.array([theirs[row] - ours[row] for row in rows])
-        return float(both.mean()), float(both.std() / np.sqrt(independent_number(both, self.together[rows])))
+        both, weights = np.array([theirs[row] - ours[row] for row in rows]), self.weights[rows]
+        gain = float(np.average(both, weights=weights))
+        off = weights / weights.mean() * (both - gain)
+        return gain, float(off.std() / np.sqrt(independent_number(off, self.together[rows])))
 
 
 def advise(
@@ -106,6 +113,7 @@ def advise(
     seconds: Mapping[Plan, float],
     *,
     together: Index | None = None,
+    weights: Array | None = None,
     memory: Mapping[Plan, int] | None = None,
     budget: float | None = None,
     share: float = 0.8,
@@ -121,13 +129,14 @@ def advise(
         run: trains a plan without the images of a fold, and gives its trial.
         seconds: what one training of each plan that trains takes, the shallowest first: the order in which they are tried.
         together: (n,) equal for images of one unit; None where each is one of its own.
+        weights: (n,) of the images in log-losses; equal by default.
         memory: bytes of a training step, where known.
         budget: seconds for all that trains; None tries what the evidence asks for, without bound.
         share: of the images that a trial trains on.
         closing: trainings on all images that follow the choice: the final one, and what else the chosen plan will be asked for.
         folds: how many of the folds trials of one plan may use; all of them by default.
     """
-    search = _search(truth, together, {probe: list(probe_trials)})
+    search = _search(truth, together, weights, {probe: list(probe_trials)})
     began, best = clock(), probe
     most = len(probe_trials) if folds is None else folds
     held_out = np.cumsum([len(trial.rows) for trial in probe_trials[:most]])
@@ -195,14 +204,16 @@ def follow(
     seconds: float,
     memory: int | None = None,
     together: Index | None = None,
+    weights: Array | None = None,
 ) -> Advice:
     """The advice of somebody who has decided already: the plan, judged by its trials. Arguments as for `advise`."""
-    search = _search(truth, together, {plan: list(trials)})
+    search = _search(truth, together, weights, {plan: list(trials)})
     return _advice(search, plan, plan, {plan: seconds}, {plan: memory}, None)
 
 
-def _search(truth: Index, together: Index | None, trials: dict[Plan, list[Trial]]) -> _Search:
-    return _Search(np.asarray(truth), np.arange(len(truth)) if together is None else together, trials)
+def _search(truth: Index, together: Index | None, weights: Array | None, trials: dict[Plan, list[Trial]]) -> _Search:
+    units = np.arange(len(truth)) if together is None else together
+    return _Search(np.asarray(truth), units, np.ones(len(truth)) if weights is None else weights, trials)
 
 
 def _advice(
@@ -227,7 +238,7 @@ def _advice(
                 memory=memory.get(plan),
                 accuracy=sum(right.values()) / len(right) if known else None,
                 interval=share_interval(list(right.values()), search.together[list(right)]) if known else None,
-                log_loss=float(np.mean(list(search.losses(plan).values()))) if known else None,
+                log_loss=search.log_loss(plan) if known else None,
                 images=len(right),
                 difference=float(np.mean(both)) if known and plan != best else None,
                 difference_interval=paired_interval(both, together=search.together[rows])
@@ -244,8 +255,8 @@ def _advice(
         verdicts=tuple(verdicts),
         reason=_reason(search, best, probe),
         trials=tuple(trials),
-        scale=fit_temperature(logits, search.truth[rows]),
-        spent=sum(trial.seconds for tried in search.trials.values() for trial in tried),
+        scale=fit_temperature(logits, search.truth[rows], weights=search.weights[rows]),
+        spent=sum(trial.seconds for plan, tried in search.trials.items() if plan.trains for trial in tried),
         budget=budget,
     )
 

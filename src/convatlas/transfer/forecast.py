@@ -95,7 +95,9 @@ def learning_curve(
     targets = np.eye(num_classes)[truth]
     axes = Ridge(features, targets, np.ones(len(used)), used).principal()
     fold_of = stratified(truth, units_used, FOLDS, seed)
-    largest = len(used) - int(np.bincount(fold_of[fold_of >= 0], minlength=1).max())  # that a probe can learn from in every fold
+    largest = len(used) - int(
+        np.bincount(fold_of[fold_of >= 0], minlength=1).max()
+    )  # that a probe can learn from in every fold
     sizes = sorted({min(round(share * len(used)), largest) for share in SHARES})
     sizes = [size for size in sizes if size >= max(LEAST, LEAST_A_CLASS * num_classes)]
     rows = np.full((len(sizes) + 1, len(labels)), np.nan)
@@ -203,7 +205,7 @@ def _judged(
 
 
 def _moments(rows: Array, units: Index) -> tuple[Array, Array]:
-    """The mean of each row, of the images that are not NaN there, and the covariance of these means, what belongs together counted as one."""
+    """The mean of each row, of the images that are not NaN there, and the covariance of these means; images of one unit count as one."""
     there = np.isfinite(rows)
     number = there.sum(axis=1)
     mean = np.where(there, rows, 0.0).sum(axis=1) / number

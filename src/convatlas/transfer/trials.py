@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from convatlas.transfer.advise import Advice, Trial, advise
 from convatlas.transfer.plans import Plan
-from convatlas.transfer.probe import ClassWeights, Features, fit_probe
+from convatlas.transfer.probe import ClassWeights, Features, fit_probe, image_weights
 from convatlas.transfer.ridge import Index
 from convatlas.transfer.workshop import Workshop
 
@@ -38,6 +39,7 @@ class Trials:
         blocks = [features] if isinstance(features, np.ndarray) else features
         trials = []
         for fold, out in enumerate(self.outs):
+            started = time.perf_counter()
             others = np.flatnonzero(self._fold_of != fold)
             held_out = self._shop.held_out(self._rows[others])
             probe = fit_probe(
@@ -47,7 +49,7 @@ class Trials:
                 rows=others,
             )
             logits = probe.scale * probe.scores([block[out] for block in blocks])
-            trials.append(Trial(fold=fold, rows=out, logits=logits, seconds=0.0))
+            trials.append(Trial(fold=fold, rows=out, logits=logits, seconds=time.perf_counter() - started))
         return trials
 
     def foretold(self, plans: Sequence[Plan]) -> dict[Plan, float]:
@@ -73,11 +75,12 @@ class Trials:
             memory: bytes of a training step, where known.
             budget: seconds for trials and what follows them; None for no bound.
             closing: how many folds the chosen plan will also be trained without, after the choice.
-            class_weights: of the probe.
+            class_weights: of the probe, and of the log-losses by which plans are compared.
         """
         return advise(
             *(self._truth, Plan(kind="probe", at=(best,)), self.probed(features, class_weights), self.run, seconds),
             together=self._shop.together[self._rows],
+            weights=image_weights(self._truth, self._shop.num_classes, class_weights),
             memory=memory,
             budget=budget,
             share=self.share,

@@ -80,11 +80,17 @@ def _dealt(side: np.ndarray, labels: Index, unit: Index, size: Index, generator:
 
 
 def _areas(scores: Array, names: np.ndarray) -> Array:
-    """Under the ROC curve, of each column."""
-    ranks = np.empty_like(scores)
-    order = scores.argsort(axis=0, kind="stable")
-    np.put_along_axis(ranks, order, np.arange(1.0, len(scores) + 1)[:, None], axis=0)
+    """Under the ROC curve, of each column; of two images that score alike, half is the right way round."""
+    ranks = (_ranks(scores) + len(scores) + 1 - _ranks(-scores)) / 2
     positive = names.sum(axis=0)
     return ((ranks * names).sum(axis=0) - positive * (positive + 1) / 2) / np.maximum(
         positive * (len(scores) - positive), 1
     )
+
+
+def _ranks(scores: Array) -> Array:
+    """From 1, in each column; of those that score alike, in their order."""
+    ranks = np.empty_like(scores)
+    order = scores.argsort(axis=0, kind="stable")
+    np.put_along_axis(ranks, order, np.arange(1.0, len(scores) + 1)[:, None], axis=0)
+    return ranks
