@@ -32,7 +32,8 @@ def snippets(language: str) -> list[tuple[Path, str]]:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with what the snippets speak of: `photos`, `new.jpg`, a weights file with its card, class names. What trains
     beyond a probe is short."""
-    monkeypatch.setattr(finetune, "STEPS", 40)
+    monkeypatch.setattr(finetune, "STEPS", 8)
+    monkeypatch.setattr(finetune, "LEAST_EPOCHS", 1)
     monkeypatch.setattr(finetune, "SCRATCH", 1)
     generator = np.random.default_rng(0)
     for label, tint in (("ants", (200, 40, 40)), ("bees", (40, 40, 200))):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -104,6 +105,37 @@ def test_a_fit_by_two_processes_is_one_fit(photos: Path, backbone: Path, tmp_pat
     assert (two["accuracy"], two["plan"], two["strength"]) == (one["accuracy"], one["plan"], one["strength"])
     assert two["log_loss"] == pytest.approx(one["log_loss"], rel=1e-4)
     assert (tmp_path / "two/model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_a_fit_by_two_machines_is_one_fit(photos: Path, backbone: Path, tmp_path: Path) -> None:
+    """Each with a cache of its own, as on different machines; what they say to one another goes by the loopback."""
+    words = [sys.executable, "-m", "convatlas", "fit", photos, "--weights", backbone, "--no-report", "--json"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    runs = [
+        subprocess.Popen(
+            [*words, "--out", tmp_path / f"model{node}", "--nodes", "2"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**shared, "NODE_RANK": str(node), "CONVATLAS_CACHE": str(tmp_path / f"cache{node}")},
+        )
+        for node in range(2)
+    ]
+    try:
+        (first, errors), (second, _) = (run.communicate(timeout=300) for run in runs)
+    finally:
+        for run in runs:
+            run.kill()
+    assert [run.returncode for run in runs] == [0, 0], errors.decode()
+    two = json.loads(first)
+    one = convatlas.fit(photos, weights=backbone, out=tmp_path / "one", report=False).json
+    assert two["counts"]["forwarded"] == 0 and two["counts"]["from_cache"] == 36
+    assert (two["accuracy"], two["plan"], two["strength"]) == (one["accuracy"], one["plan"], one["strength"])
+    assert two["log_loss"] == pytest.approx(one["log_loss"], rel=1e-4)
+    assert not second and not (tmp_path / "model1").exists()
 
 
 @pytest.mark.slow
