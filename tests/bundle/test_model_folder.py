@@ -406,6 +406,7 @@ def test_files_that_cannot_be_read_do_not_stop_the_others(classifier: Classifier
         assert row.path == str(tmp_path / name)
         assert row.probability is None and row.top == ()
         assert row.error and name.split("\0")[0] in row.error
+        assert re.search(r"\. [A-Z]|\.$", row.error) and ".." not in row.error, "the message, then the remedy"
         assert row.to_json()["error"] == row.error
 
 
@@ -455,12 +456,14 @@ def test_paths_in_folders_come_sorted_without_hidden_ones(tmp_path: Path) -> Non
     for name in ("b/2.png", "b/10.png", "a.png", ".hidden/x.png", "b/.DS_Store"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / "b/to-nowhere.png").symlink_to(tmp_path / "gone.png")  # somebody's image, to be told of
     absent = tmp_path / "absent.png"
     found = paths_in([tmp_path, absent, tmp_path / "a.png"])
     assert [path.relative_to(tmp_path).as_posix() for path in found] == [
         "a.png",
         "b/10.png",
         "b/2.png",
+        "b/to-nowhere.png",
         "absent.png",
         "a.png",
     ]

@@ -19,7 +19,7 @@ from convatlas.jobs.control import control_in_words
 from convatlas.jobs.fit import fit
 from convatlas.transfer import finetune
 from convatlas.transfer.frozen import Norms
-from tiny import write_photos, write_weights
+from tiny import CLASSES, write_photos, write_weights
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +132,34 @@ def test_without_a_budget_nothing_is_trained(photos: Path, backbone: Path, tmp_p
     assert result.plan.startswith("probe:")
 
 
+@pytest.mark.parametrize("each", [(2, 2, 2), (1, 2, 3)])
+def test_too_few_images_to_train_are_probed_and_it_is_said(backbone: Path, tmp_path: Path, each: tuple[int]) -> None:
+    for label, count in zip(CLASSES, each, strict=True):
+        write_photos(tmp_path / "photos", 0, count, (label,))
+    result = fit(tmp_path / "photos", weights=backbone, out=tmp_path / "model", budget="5m")
+    assert result.json["advice"] is None and result.plan.startswith("probe:")
+    assert "too few to judge a plan that trains" in result.json["untried"]
+    assert result.report is not None
+    for text in (" ".join(fit_text(result.json).split()), result.report.read_text()):
+        assert result.json["untried"] in text
+    with pytest.raises(ConvAtlasError, match="too few to judge.*Give at least three images of every class"):
+        fit(tmp_path / "photos", weights=backbone, out=tmp_path / "other", plan="tune:stage3")
+
+
+@pytest.mark.parametrize("plan", ["tune:stage3", "tune:all", "scratch"])
+def test_three_images_a_class_suffice_to_train(backbone: Path, tmp_path: Path, plan: str) -> None:
+    write_photos(tmp_path / "photos", 0, 3)
+    result = fit(tmp_path / "photos", weights=backbone, out=tmp_path / "model", plan=plan, report=False)
+    assert result.plan == plan and result.json["untried"] == ""
+
+
+def test_what_a_figure_was_measured_on_stands_beside_it(backbone: Path, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 0, 4)
+    found = fit(tmp_path / "photos", weights=backbone, out=tmp_path / "model", report=False).json
+    assert "dealt 5 times and averaged" in found["protocol"]
+    assert found["protocol"] in " ".join(fit_text(found).split())
+
+
 def test_no_time_is_no_trial(photos: Path, backbone: Path, tmp_path: Path) -> None:
     result = fit(photos, weights=backbone, out=tmp_path / "model", budget="0.001s", report=False)
     assert result.json["advice"]["spent"] == 0
@@ -152,7 +180,9 @@ def test_without_a_test_part_every_image_is_judged_by_a_network_that_had_not_see
     ("arguments", "told"),
     [
         ({"plan": "tune:stage9"}, "no stage 'stage9'"),
-        ({"plan": "tune:stage3.99"}, "no stage or block 'stage3.99'"),
+        ({"plan": "tune:stage3.99"}, r"no stage or block 'stage3.99'.*It has stage3\.0"),
+        ({"plan": "probe:"}, "unknown plan 'probe:'"),
+        ({"plan": "probe:stage2+stage2"}, "names stage2 twice"),
         ({"plan": "everything"}, "unknown plan 'everything'"),
         ({"budget": "soon"}, "'soon' is not a time"),
         ({"plan": "tune:stage3", "budget": "5m"}, "a budget of 5m is for plan auto"),

@@ -16,7 +16,7 @@ from convatlas.errors import ConvAtlasError
 from convatlas.jobs.quadrants import CaseSet, drawn, read_list
 from convatlas.studies.quadrants import ROLES, Case, Outcome, Reached, judged, outcome_json, outcome_of, table_says
 from convatlas.transfer import finetune
-from tiny import CLASSES, write_photos, write_split, write_weights
+from tiny import CLASSES, photo, write_photos, write_split, write_weights
 
 CASES = [
     Case(name=name, similar=similar, per_class=n) for name, similar in (("a", True), ("b", False)) for n in (5, 80)
@@ -164,7 +164,10 @@ def test_a_set_that_is_too_small_is_named(cases: Path) -> None:
         '{"weights": "tiny.safetensors"}',
         '{"weights": "tiny.safetensors", "sets": []}',
         '{"weights": "tiny.safetensors", "sets": [{"data": "plain"}]}',
-        '{"weights": "tiny.safetensors", "sets": [{"data": "plain", "similar": true, "images": [1], "test": 4}]}',
+        '{"weights": "tiny.safetensors", "sets": [{"data": "plain", "similar": true, "images": [2], "test": 4}]}',
+        '{"weights": "tiny.safetensors", "sets": [{"data": "plain", "similar": true, "images": [3], "test": 0}]}',
+        '{"weights": "tiny.safetensors", "sets": [{"data": "plain", "similar": true, "images": [3], "test": -4}]}',
+        '{"weights": 3, "sets": [{"data": "plain", "similar": true, "images": [3], "test": 4}]}',
         '{"weights": "tiny.safetensors", "sets": [{"data": "plain", "similar": true, "images": "few", "test": 4}]}',
     ],
 )
@@ -173,6 +176,17 @@ def test_what_is_no_list_of_cases_is_refused(text: str, cases: Path) -> None:
     with pytest.raises(ConvAtlasError, match="is no list of cases") as caught:
         convatlas.study("quadrants", cases, out=cases.parent / "out")
     assert caught.value.remedy
+
+
+def test_a_set_whose_test_images_are_all_copies_is_named(cases: Path) -> None:
+    folder = cases.parent / "copies"
+    for label in CLASSES:
+        (folder / label).mkdir(parents=True)
+        for i in range(9):
+            photo(label, 0).save(folder / label / f"{i}.png")
+    listed(cases, cases.parent / "tiny.safetensors", {"data": "copies", "similar": True, "images": [3], "test": 4})
+    with pytest.raises(ConvAtlasError, match="copies, 3 a class, split 0: every test image is a copy"):
+        convatlas.study("quadrants", cases, out=cases.parent / "out", seeds=1, device="cpu")
 
 
 def test_two_sets_of_one_name_are_refused_since_results_are_kept_by_it(cases: Path) -> None:

@@ -118,6 +118,18 @@ def test_points_that_are_all_right_are_not_certain() -> None:
     assert all(point.accuracy == 1 and point.interval[0] < 0.95 for point in curve.points)
 
 
+@pytest.mark.parametrize("count", [24, 40, 120])
+def test_a_forecast_knows_no_more_than_its_images(count: int) -> None:
+    """All right, by 24 images: an accuracy of 88 % may be behind that."""
+    curve = curve_of(10 * np.eye(2, dtype=np.float32)[np.arange(count) % 2], np.arange(count) % 2)
+    found = forecast(curve)
+    assert curve.points[-1].accuracy == 1
+    _, middle, low, high = next(row for row in found.band if row[0] >= count / 2)
+    assert low < 1 - 1 / count < high
+    assert curve.points[-1].interval[0] < middle < 1
+    assert found.gain < 3 / count
+
+
 def test_many_images_are_not_all_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(curves, "MOST", 200)
     curve = curve_of(*clusters(600))

@@ -36,6 +36,8 @@ def test_auto_is_no_plan() -> None:
         ("tune:stage1+stage2", "unknown plan"),
         ("scratch:stage1", "unknown plan"),
         ("", "unknown plan"),
+        ("probe:", "unknown plan"),
+        ("probe:stage1+stage1", "names stage1 twice"),
         ("finetune", "tune:all"),
     ],
 )

@@ -112,13 +112,14 @@ def _check_logits(folder: Path, described: dict[str, Any], model: nn.Module) -> 
 
 
 def paths_in(images: Iterable[str | Path]) -> list[Path]:
-    """Files as given, and folders replaced by the files in them, sorted; hidden ones are left out."""
+    """Files as given, and folders replaced by the files in them, sorted; hidden ones are left out, and links that lead nowhere are not."""
     found: list[Path] = []
     for image in map(Path, images):
         inside = sorted(
             p
             for p in image.rglob("*")
-            if p.is_file() and not any(part.startswith(".") for part in p.relative_to(image).parts)
+            if (p.is_file() or (p.is_symlink() and not p.exists()))
+            and not any(part.startswith(".") for part in p.relative_to(image).parts)
         )
         found += inside if image.is_dir() else [image]
     return found

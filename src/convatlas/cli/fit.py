@@ -143,9 +143,6 @@ def fit(
         print(fit_text(result))
 
 
-UNTRIED = "Whether training the network deeper pays was not tried: --budget 10m tries it, --budget 0 tells what it takes here."
-
-
 def fit_text(result: dict[str, Any]) -> str:
     """The result of a fit in a screenful: the answer, the ladder, where things are."""
     rows = [
@@ -171,9 +168,11 @@ def fit_text(result: dict[str, Any]) -> str:
             ),
             "",
             classes_text(result["classes"]),
+            textwrap.fill(f"measured on {result['protocol']}", 110),
             "",
             *([networks_text(result["networks"]), ""] if result["networks"] else []),
-            *([advice_text(result["advice"]), ""] if result["advice"] else [UNTRIED, ""] if result["stage"] else []),
+            *([advice_text(result["advice"]), ""] if result["advice"] else []),
+            *([textwrap.fill(result["untried"], 110), ""] if result["untried"] else []),
             *([textwrap.fill(result["control"]["words"], 110), ""] if result["control"] else []),
             *(evidence_text(result["evidence"]), ""),
             *([problems_text(errors, most=3), ""] if errors else []),

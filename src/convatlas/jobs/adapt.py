@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from convatlas import catalogue, zoo
+from convatlas import catalogue
 from convatlas.bundle.confidence import Confidence
 from convatlas.data import Dataset, Record, stratified
 from convatlas.errors import ConvAtlasError
@@ -31,6 +31,7 @@ from convatlas.transfer.plans import ALL, Plan, plans_for
 from convatlas.transfer.probe import Features, image_weights
 from convatlas.transfer.trials import Trials
 from convatlas.transfer.workshop import Trained, Workshop
+from convatlas.weights.load import skeleton
 from convatlas.weights.source import WeightsSource
 from convatlas.zoo.joined import Pairs, followed, joined
 
@@ -122,11 +123,7 @@ def adapt(
     rows, own = np.arange(train), labels[:train]
     fold_of = stratified(own, together, k=FOLDS, seed=seed)
     trials = Trials(shop, rows, fold_of)
-    if not trials.outs:
-        raise ConvAtlasError(
-            "no image can be held out to judge a plan that trains.",
-            remedy="Give at least two images of every class, from different groups.",
-        )
+    trials.refuse_too_few()
     asked = range(len(trials.outs) if len(records) == train else 0)  # folds that the headline comes from
     if plan is None:
         tried = [each for each in plans_for(_stages(source)) if each.trains]
@@ -193,8 +190,7 @@ def _memory(source: WeightsSource, plans: Sequence[Plan], num_classes: int, norm
     """Bytes of a training step of `_STEP` images, by the analyser; of cuts between stages. Frozen norms keep no maps: they are joined."""
     p, stages = source.preprocessing, _stages(source)
     shape = (p.channels, p.size, p.size)
-    config = replace(zoo.config_of(source.name), **source.config)
-    model = zoo.skeleton(source.name, num_classes=num_classes, in_channels=p.channels, config=config).eval()
+    model = skeleton(source, num_classes).eval()
     pairs = followed(model, torch.empty(1, *shape, device="meta"))
 
     def by_upto(pairs: Pairs) -> dict[str, int]:

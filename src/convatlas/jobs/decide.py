@@ -17,6 +17,7 @@ from convatlas.data import stratified
 from convatlas.jobs.images import Progress, resolve_device
 from convatlas.jobs.material import Material, Side
 from convatlas.metrics import repeated_interval
+from convatlas.transfer.advise import TooFewToTrain
 from convatlas.transfer.confidence import fit_confidence
 from convatlas.transfer.outer_folds import OuterFolds, outer_folds_predictions
 from convatlas.transfer.plans import Plan
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _OUTER_FOLDS = 5
 # How often outer folds are dealt where there are fewer images than that: it takes least time there, and is worth most.
 _DEALS = ((500, 5), (1000, 3), (2000, 2))
+
+UNTRIED = "Whether training the network deeper pays was not tried: --budget 10m tries it, --budget 0 tells what it takes on this machine."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,7 @@ class Decided:
     confidence: Confidence  # what the training images say of the classifier
     typicality: np.ndarray | None  # (test,) by it; None without a test part
     told: list[str]  # what somebody should know
+    untried: str  # why no plan that trains was weighed; "" where some were
     solve_seconds: float
     adapt_seconds: float | None
 
@@ -124,7 +128,14 @@ def decide(found: Material, wanted: Wanted, *, progress: Progress) -> Decided:
         unseen = rungs_of(wanted.plan, test.rungs(found.passed))
         by_rung = {name: probe.probabilities(unseen[name]) for name, probe in selection.probes.items()}
     told, adapting = list[str](), time.perf_counter()
-    adapted = adapted_by(found, wanted, rungs, selection.name, told, progress) if wanted.trains else None
+    adapted, untried = None, UNTRIED
+    if wanted.trains:
+        try:
+            adapted, untried = adapted_by(found, wanted, rungs, selection.name, told, progress), ""
+        except TooFewToTrain as error:
+            if wanted.plan:
+                raise
+            untried = f"No plan that trains was tried: {error}"
     adapt_seconds = time.perf_counter() - adapting if adapted else None
 
     outer, deals = None, None
@@ -159,6 +170,7 @@ def decide(found: Material, wanted: Wanted, *, progress: Progress) -> Decided:
         confidence=confidence,
         typicality=typicality,
         told=told,
+        untried=untried,
         solve_seconds=time.perf_counter() - started - (adapt_seconds or 0.0),
         adapt_seconds=adapt_seconds,
     )

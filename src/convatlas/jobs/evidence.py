@@ -206,7 +206,9 @@ def _stages_in_words(rows: list[dict[str, Any]], selection: Selection, together:
     if len(rows) < 2:
         return ""
     best, last = min(rows, key=_log_loss), rows[-1]
-    serves = f"Of single stages {best['stage']} serves best ({percent(best['accuracy'])})"
+    serves = (
+        f"Of single stages {best['stage']} serves best ({percent(best['accuracy'])}, log-loss {best['log_loss']:.3f})"
+    )
     if best is last:
         return f"{serves}, the last: what the network was taught last is of use here."
     gain = selection.probes[last["stage"]].losses - selection.probes[best["stage"]].losses

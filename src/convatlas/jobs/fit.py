@@ -38,7 +38,7 @@ from convatlas.jobs.material import (
 from convatlas.jobs.result import FitResult
 from convatlas.jobs.scores import MOST_MISTAKES, mistakes, write_thumbnails
 from convatlas.jobs.which_network import Backbones, entrants, which_network
-from convatlas.transfer.plans import AUTO, parse_budget, parse_plan
+from convatlas.transfer.plans import AUTO, Plan, parse_budget, parse_plan
 from convatlas.weights.source import WeightsSource, find_weights
 
 RESULT = "fit.json"
@@ -101,7 +101,7 @@ def fit(
     several = [] if backbones is None else entrants(backbones, weights, download=download, progress=progress)
     source = None if several else find_weights(weights, name=backbone, download=download, progress=progress)
     if source:
-        parse_plan(plan, catalogue.find(source.name).rungs)  # before any work
+        _known(plan, source)  # before any work
     dataset = scan(data)
     refuse_blockers(dataset.problems)
     target = Path(out).expanduser() if out is not None else default_out(dataset)
@@ -126,7 +126,7 @@ def fit(
             )
         source = networks.source
     wanted = Wanted(
-        plan=parse_plan(plan, catalogue.find(source.name).rungs),
+        plan=_known(plan, source),
         budget=seconds,
         class_weights=class_weights,
         norms=bn,
@@ -166,6 +166,17 @@ def fit(
             _write(folder, result)
     cache.prune(limit, keep=[found.passed.store.path])
     return FitResult(result)
+
+
+def _known(plan: str, source: WeightsSource) -> Plan | None:
+    """The plan for this network. Raises `ConvAtlasError` for a stage or block that it does not have."""
+    found = parse_plan(plan, catalogue.find(source.name).rungs)
+    if found and found.kind == "tune" and "." in found.at[0]:
+        from convatlas.transfer.frozen import cut_before  # and with it torch
+        from convatlas.weights.load import skeleton
+
+        cut_before(skeleton(source), found.at[0])
+    return found
 
 
 def _refuse_unknown(**given: str | None) -> None:

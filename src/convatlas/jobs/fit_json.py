@@ -83,6 +83,7 @@ def fit_json(
         "problems": [problem.to_json() for problem in found.problems],
         "counts": _pass_counts(found),
         "right": [],
+        "untried": decided.untried,
         "notes": [*source.notes, *([found.framing.reason] if found.framing.told else []), *decided.told],
         "bundle": str(target),
         "report": str(target / "report.html") if report else None,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 CELLS = "cells.json"
 SPLITS = 3
+LEAST = 3  # images a class: each fold leaves two of some
 FOLDS = 5  # of the adviser's trials
 BUDGET = 0.25  # of the time that all plans are foretold to take
 _KEYS = {"data", "similar", "images", "test"}
@@ -95,12 +96,16 @@ def read_list(path: Path) -> tuple[WeightsSource, list[CaseSet]]:
             for row in rows
             if set(row) == _KEYS
         ]
-        if len(sets) < len(rows) or not sets or any(min(each.images, default=0) < 2 for each in sets):
-            raise ValueError(f"each set has {', '.join(sorted(_KEYS))}, and at least 2 images a class")
+        few = any(min(each.images, default=0) < LEAST or each.test < 1 for each in sets)
+        if len(sets) < len(rows) or not sets or few:
+            raise ValueError(
+                f"each set has {', '.join(sorted(_KEYS))}, and at least {LEAST} images a class and 1 to test on"
+            )
         names = [each.path.stem for each in sets]
         if len(set(names)) < len(names):
             raise ValueError(f"two sets are called {max(names, key=names.count)}, and results are kept by name")
-        weights = found["weights"]
+        if not isinstance(weights := found["weights"], str):
+            raise ValueError(f"weights are {weights}, not a file or a tag")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConvAtlasError(
             f"{path} is no list of cases ({error}).", remedy="docs/studies.md shows what one looks like."
@@ -251,6 +256,11 @@ class Bench:
 
         labels = self.shop.labels
         rows, test = self.rows(case.per_class)
+        if not len(test):
+            raise ConvAtlasError(
+                f"{case.label}, split {self.seed}: every test image is a copy of a training image.",
+                remedy="Leave out the copies, or the set.",
+            )
         cell["test_images"] = len(test)
 
         started = time.perf_counter()

@@ -170,13 +170,11 @@ def _judged(
 
 def _costs(source: WeightsSource) -> tuple[int, int]:
     """Parameters and mult-adds of the network without its classifier, for an image as these weights take it."""
-    from convatlas import zoo
     from convatlas.jobs.analyse import analyse
+    from convatlas.weights.load import skeleton
 
     p = source.preprocessing
-    config = replace(zoo.config_of(source.name), **source.config)
-    model = zoo.skeleton(source.name, num_classes=0, in_channels=p.channels, config=config)
-    whole = analyse(model, (p.channels, p.size, p.size)).whole
+    whole = analyse(skeleton(source), (p.channels, p.size, p.size)).whole
     return whole.parameters, whole.cost.mult_adds * p.crops
 
 

@@ -16,12 +16,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from convatlas.errors import ConvAtlasError
 from convatlas.metrics import fit_temperature, independent_number, paired_interval, share_interval, softmax
 from convatlas.transfer.plans import Plan
 from convatlas.transfer.ridge import Array, Index
 
 ENOUGH = 50  # held-out images from which on a plan is judged; below, on those of all folds
 SHOWN = 2.0  # standard errors of a mean difference in log-loss from which on it counts as shown
+
+
+class TooFewToTrain(ConvAtlasError):
+    """Too few images to judge a plan that trains."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -217,10 +217,11 @@ def _moments(rows: Array, units: Index) -> tuple[Array, Array]:
 
 def _curves(curve: Curve) -> tuple[Array, Array, Array, Array]:
     """Of each curve on the grid its error with all images, the share of that which stays, its exponent; and its weight."""
-    error = np.maximum([1 - point.accuracy for point in curve.points], 1e-3)
-    covariance = curve.covariance + np.diag((_MISFIT * error) ** 2 + _FLOOR**2)
+    unseen = 1 / (curve.worth + 2)  # what may be wrong where all were right: of all points alike, and of each by itself
+    error = np.maximum([1 - point.accuracy for point in curve.points], unseen)
+    covariance = curve.covariance + np.diag((_MISFIT * error) ** 2 + _FLOOR**2 + unseen**2) + unseen**2
     spread = np.sqrt(covariance[-1, -1])
-    levels = np.clip(np.linspace(error[-1] - 4 * spread, error[-1] + 4 * spread, _GRID[0]), 1e-4, 1.0)
+    levels = np.linspace(max(error[-1] - 4 * spread, 1e-4), min(error[-1] + 4 * spread, 1.0), _GRID[0])
     grid = np.meshgrid(levels, np.linspace(0, 0.975, _GRID[1]), np.geomspace(0.05, 2, _GRID[2]), indexing="ij")
     level, floor, exponent = (axis.ravel() for axis in grid)
     share = np.array([point.images for point in curve.points]) / curve.images

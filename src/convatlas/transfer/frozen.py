@@ -69,10 +69,10 @@ def cut_before(model: ConvNet, cut: str) -> str | None:
     cuts = list(iter_cuts(model))
     inside = [i for i, other in enumerate(cuts) if other == cut or other.startswith(f"{cut}.")]
     if not inside:
-        stages = [name for name in cuts if "." not in name and name != "head"]
-        raise ConvAtlasError(
-            f"the network has no stage or block {cut!r}.", remedy=f"Its stages are {', '.join(stages)}."
-        )
+        within = cut.split(".")[0]
+        there = [name for name in cuts if name.startswith(f"{within}.") and name.count(".") == 1]
+        there = there or [name for name in cuts if "." not in name and name not in ("stem", "head")]
+        raise ConvAtlasError(f"the network has no stage or block {cut!r}.", remedy=f"It has {', '.join(there)}.")
     return cuts[inside[0] - 1] if inside[0] else None
 
 

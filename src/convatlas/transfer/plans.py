@@ -64,7 +64,9 @@ def parse_plan(text: str, stages: Sequence[str]) -> Plan | None:
     at = tuple(where.split("+")) if where else ()
     if text == AUTO:
         return None
-    if kind == "probe":
+    if twice := [name for name in at if at.count(name) > 1]:
+        raise ConvAtlasError(f"plan {text!r} names {twice[0]} twice.", remedy="Name each stage once.")
+    if kind == "probe" and text != "probe:":
         if at == (ALL,):
             return Plan(kind="probe", at=(TOGETHER,))
         if not set(at) <= set(stages):

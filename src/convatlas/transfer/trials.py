@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from convatlas.transfer.advise import Advice, Trial, advise
+from convatlas.transfer.advise import Advice, TooFewToTrain, Trial, advise
 from convatlas.transfer.plans import Plan
 from convatlas.transfer.probe import ClassWeights, Features, fit_probe, image_weights
 from convatlas.transfer.ridge import Index
@@ -22,6 +22,17 @@ class Trials:
         self._shop, self._rows, self._fold_of = shop, rows, fold_of
         self._truth = shop.labels[rows]
         self.outs = [np.flatnonzero(fold_of == fold) for fold in range(int(fold_of.max(initial=-1)) + 1)]
+
+    def refuse_too_few(self) -> None:
+        """Raises `TooFewToTrain` where there is no fold, or one leaves nothing to hold out in turn: every head begins as a probe."""
+        for fold in range(max(len(self.outs), 1)):
+            others = self._rows[self._fold_of != fold]
+            ids = self._shop.held_out(others)
+            if not self.outs or (ids is not None and (ids[others] < 0).all()):
+                raise TooFewToTrain(
+                    f"{len(self._rows)} images are too few to judge a plan that trains: without those of a fold no class has two left.",
+                    remedy="Give at least three images of every class, from different groups; a probe needs two.",
+                )
 
     @property
     def share(self) -> float:

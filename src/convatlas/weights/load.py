@@ -58,6 +58,12 @@ def load_network(
     return model.eval(), notes
 
 
+def skeleton(source: WeightsSource, num_classes: int = 0) -> zoo.ConvNet:
+    """That network on `meta`: its shapes, and no numbers."""
+    channels = source.preprocessing.channels
+    return zoo.skeleton(source.name, num_classes=num_classes, in_channels=channels, config=_with_fields(source))
+
+
 def _with_fields(source: WeightsSource) -> Any:
     """The network's config with the fields that its weights need."""
     config = zoo.config_of(source.name)
