@@ -10,7 +10,8 @@ class ConvAtlasError(Exception):
     """
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        super().__init__(f"{message} {remedy}".strip())
+        stop = "." if remedy and message[-1:] not in ".,:;?!" else ""
+        super().__init__(f"{message}{stop} {remedy}".strip())
         self.message = message
         self.remedy = remedy
 

@@ -140,6 +140,7 @@ def test_wrong_usage_is_status_2(run: Run, words: tuple[str, ...]) -> None:
             "24 held-out training images cannot show a coverage of sets",
         ),
         (("predict", "{model}", "{photos}", "--sets", "80%", "--explain", "{tmp}/e"), "Leave one of them out"),
+        (("predict", "{model}", "{photos}", "--explain", "--out"), "--explain needs a folder"),
         (
             ("evaluate", "{model}", "{photos}", "--false-reject", "1%"),
             "24 held-out training images cannot show a false-reject",

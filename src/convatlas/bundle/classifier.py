@@ -203,9 +203,7 @@ class Classifier:
         for image, seen in zip(given, found, strict=True):
             path = str(image) if isinstance(image, str | Path) else None
             if isinstance(seen, DecodeError):
-                rows.append(
-                    Prediction(path=path, label=None, probability=None, error=f"{seen.message}. {seen.remedy}".strip())
-                )
+                rows.append(Prediction(path=path, label=None, probability=None, error=str(seen)))
             else:
                 rows.append(replace(next(answers), path=path))
         return rows

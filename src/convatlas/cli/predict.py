@@ -44,6 +44,8 @@ def predict(
 ) -> None:
     """Name the class of images, with calibrated probabilities. Exit status 1 if one could not be read."""
     if explain is not None:
+        if str(explain).startswith("-"):  # an option, which stands where a folder should
+            raise ConvAtlasError(f"--explain needs a folder, not {explain}.", remedy="Give one, as --explain out.")
         if false_reject is not None or sets is not None:
             raise ConvAtlasError(
                 "--explain shows neither what is none of the classes nor sets.", remedy="Leave one of them out."

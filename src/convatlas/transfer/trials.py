@@ -29,8 +29,10 @@ class Trials:
             others = self._rows[self._fold_of != fold]
             ids = self._shop.held_out(others)
             if not self.outs or (ids is not None and (ids[others] < 0).all()):
+                units = len(np.unique(self._shop.together[self._rows]))
+                many = f" in {units} groups" if units < len(self._rows) else ""
                 raise TooFewToTrain(
-                    f"{len(self._rows)} images are too few to judge a plan that trains: without those of a fold no class has two left.",
+                    f"{len(self._rows)} images{many} are too few to judge plans that train: without a fold of them no class has two left.",
                     remedy="Give at least three images of every class, from different groups; a probe needs two.",
                 )
 
