@@ -84,7 +84,7 @@ def test_a_repeated_search_trains_nothing_and_tells_what_trainings_took(
         assert again[key] == first[key]
     assert first["notes"] == [] and again["notes"] == [FOUND]
     assert again["advice"]["spent"] == first["advice"]["spent"] > 0
-    took = [[row["took"] for row in result["advice"]["plans"]] for result in results]
+    took = [[row["took"] for row in result["advice"]["plans"][1:]] for result in results]  # the probe is fitted anew
     assert took[0] == took[1]
     assert again["control"] == first["control"] and again["control"]["seconds"] > 0
     assert again["seconds"]["adapt"] < first["seconds"]["adapt"], "of the command, what it took itself"
