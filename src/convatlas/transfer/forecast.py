@@ -95,9 +95,8 @@ def learning_curve(
     targets = np.eye(num_classes)[truth]
     axes = Ridge(features, targets, np.ones(len(used)), used).principal()
     fold_of = stratified(truth, units_used, FOLDS, seed)
-    largest = len(used) - int(
-        np.bincount(fold_of[fold_of >= 0], minlength=1).max()
-    )  # that a probe can learn from in every fold
+    largest_fold = int(np.bincount(fold_of[fold_of >= 0], minlength=1).max())
+    largest = len(used) - largest_fold  # there are as many others in every fold
     sizes = sorted({min(round(share * len(used)), largest) for share in SHARES})
     sizes = [size for size in sizes if size >= max(LEAST, LEAST_A_CLASS * num_classes)]
     rows = np.full((len(sizes) + 1, len(labels)), np.nan)
