@@ -16,6 +16,7 @@ from fit_results import result, write
 
 from convatlas.errors import ConvAtlasError
 from convatlas.report import render
+from convatlas.report.page import options_as_code
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -113,6 +114,13 @@ def test_every_chart_and_picture_says_what_it_shows(tmp_path: Path) -> None:
     assert "stage3 (chosen) 70.0 %, 65.0–75.0 %, test 71.0 %" in ladder
     assert page.tags["img"] == sum(name == "alt" for _, name, _ in page.attributes) == 2
     assert page.tags["svg"] == 12  # five charts in two widths, two in one
+
+
+def test_options_are_code_and_nothing_else_is_markup() -> None:
+    told = str(options_as_code("not tried: --budget 10m tries it, --budget 0 tells; --no-report and <b> -- 3"))
+    assert told == (
+        "not tried: <code>--budget 10m</code> tries it, <code>--budget 0</code> tells; <code>--no-report</code> and &lt;b&gt; -- 3"
+    )
 
 
 def test_hostile_names_are_shown_as_they_are(tmp_path: Path) -> None:

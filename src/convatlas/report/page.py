@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,6 +147,7 @@ def environment() -> jinja2.Environment:
         words.points,
     ):
         found.globals[function.__name__] = function
+    found.filters["options_as_code"] = options_as_code
     return found
 
 
@@ -159,6 +161,13 @@ def markup(text: str) -> Any:
     from markupsafe import Markup
 
     return Markup(text)
+
+
+def options_as_code(text: str) -> Any:
+    """A sentence with options such as `--budget 10m` set as code."""
+    from markupsafe import escape
+
+    return markup(re.sub(r"--[a-z][a-z-]*(?: \d\w*)?", r"<code>\g<0></code>", str(escape(text))))
 
 
 def _figures(result: Result) -> dict[str, Any]:
