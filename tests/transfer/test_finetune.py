@@ -163,8 +163,10 @@ def test_where_a_cut_begins(cut: str, before: str | None) -> None:
 
 
 def test_a_cut_that_is_not_there_is_named() -> None:
-    with pytest.raises(ConvAtlasError, match=r"'stage9'.*stages are stem, stage1, stage2, stage3"):
+    with pytest.raises(ConvAtlasError, match=r"'stage9'.*has stage1, stage2, stage3\.$"):
         parted(network("resnet20_cifar"), "stage9")
+    with pytest.raises(ConvAtlasError, match=r"'stage2.7'.*has stage2\.0, stage2\.1, stage2\.2\.$"):
+        parted(network("resnet20_cifar"), "stage2.7")
 
 
 @pytest.mark.parametrize(
