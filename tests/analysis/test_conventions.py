@@ -40,7 +40,7 @@ def ask_ptflops(model: nn.Module, shape: tuple[int, ...], backend: str = "pytorc
         found, _ = get_model_complexity_info(
             model,
             shape[1:],
-            input_constructor=lambda _: torch.zeros(shape),  # pyright: ignore[reportArgumentType] it takes tensors too
+            input_constructor=lambda _: torch.zeros(shape),  # pyright: ignore[reportArgumentType] - it takes tensors too
             print_per_layer_stat=False,
             as_strings=False,
             backend=backend,

@@ -144,6 +144,8 @@ def test_too_few_images_to_train_are_probed_and_it_is_said(backbone: Path, tmp_p
         assert result.json["untried"] in text
     with pytest.raises(ConvAtlasError, match="too few to judge.*Give at least three images of every class"):
         fit(tmp_path / "photos", weights=backbone, out=tmp_path / "other", plan="tune:stage3")
+    anew = fit(tmp_path / "photos", weights=backbone, out=tmp_path / "anew", plan="scratch", report=False)
+    assert anew.plan == "scratch", "its head begins as nothing"
 
 
 @pytest.mark.parametrize("plan", ["tune:stage3", "tune:all", "scratch"])

@@ -123,7 +123,7 @@ def adapt(
     rows, own = np.arange(train), labels[:train]
     fold_of = stratified(own, together, k=FOLDS, seed=seed)
     trials = Trials(shop, rows, fold_of)
-    trials.refuse_too_few()
+    trials.refuse_too_few(probed=plan is None or plan.kind != "scratch")
     asked = range(len(trials.outs) if len(records) == train else 0)  # folds that the headline comes from
     if plan is None:
         tried = [each for each in plans_for(_stages(source)) if each.trains]

@@ -100,8 +100,7 @@ def fit(
         raise ConvAtlasError(f"a seed of {seed}.", remedy="Give 0 or more.")
     several = [] if backbones is None else entrants(backbones, weights, download=download, progress=progress)
     source = None if several else find_weights(weights, name=backbone, download=download, progress=progress)
-    if source:
-        _known(plan, source)  # before any work
+    asked = _known(plan, source) if source else None  # before any work
     dataset = scan(data)
     refuse_blockers(dataset.problems)
     target = Path(out).expanduser() if out is not None else default_out(dataset)
@@ -125,8 +124,9 @@ def fit(
                 progress=progress,
             )
         source = networks.source
+        asked = _known(plan, source)
     wanted = Wanted(
-        plan=_known(plan, source),
+        plan=asked,
         budget=seconds,
         class_weights=class_weights,
         norms=bn,

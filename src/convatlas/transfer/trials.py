@@ -23,18 +23,17 @@ class Trials:
         self._truth = shop.labels[rows]
         self.outs = [np.flatnonzero(fold_of == fold) for fold in range(int(fold_of.max(initial=-1)) + 1)]
 
-    def refuse_too_few(self) -> None:
-        """Raises `TooFewToTrain` where there is no fold, or one leaves nothing to hold out in turn: every head begins as a probe."""
-        for fold in range(max(len(self.outs), 1)):
-            others = self._rows[self._fold_of != fold]
-            ids = self._shop.held_out(others)
-            if not self.outs or (ids is not None and (ids[others] < 0).all()):
-                units = len(np.unique(self._shop.together[self._rows]))
-                many = f" in {units} groups" if units < len(self._rows) else ""
-                raise TooFewToTrain(
-                    f"{len(self._rows)} images{many} are too few to judge plans that train: without a fold of them no class has two left.",
-                    remedy="Give at least three images of every class, from different groups; a probe needs two.",
-                )
+    def refuse_too_few(self, *, probed: bool = True) -> None:
+        """Raises `TooFewToTrain` where there is no fold or, where heads begin as probes, one leaves nothing to be held out in turn."""
+        left = [self._shop.held_out(self._rows[self._fold_of != fold]) for fold in range(len(self.outs))]
+        if left and not (probed and any(ids is not None and (ids < 0).all() for ids in left)):
+            return
+        units = len(np.unique(self._shop.together[self._rows]))
+        many = f" in {units} groups" if units < len(self._rows) else ""
+        raise TooFewToTrain(
+            f"{len(self._rows)} images{many} are too few to judge plans that train: without a fold of them no class has two left.",
+            remedy="Give at least three images of every class, from different groups; a probe needs two.",
+        )
 
     @property
     def share(self) -> float:
