@@ -119,7 +119,8 @@ def test_every_chart_and_picture_says_what_it_shows(tmp_path: Path) -> None:
 def test_options_are_code_and_nothing_else_is_markup() -> None:
     told = str(options_as_code("not tried: --budget 10m tries it, --budget 0 tells; --no-report and <b> -- 3"))
     assert told == (
-        "not tried: <code>--budget 10m</code> tries it, <code>--budget 0</code> tells; <code>--no-report</code> and &lt;b&gt; -- 3"
+        'not tried: <code class="option">--budget 10m</code> tries it, <code class="option">--budget 0</code> tells; '
+        '<code class="option">--no-report</code> and &lt;b&gt; -- 3'
     )
 
 

@@ -304,12 +304,8 @@ def _ask(op: Op, mask: Sequence[bool]) -> _Rule:
             args, kwargs = _replaced(op.args, tensor), {name: _replaced(x, tensor) for name, x in op.kwargs.items()}
             with saved_tensors_hooks(keep, lambda saved: saved):
                 output = op.func(*args, **kwargs)
-    except (
-        RuntimeError,
-        NotImplementedError,
-        TypeError,
-        ValueError,
-    ):  # `meta` cannot run it: whatever may be kept is assumed to be
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        # `meta` cannot run it: whatever may be kept is assumed to be
         every = tuple(range(len(op.makes)))
         return _Rule(tuple(range(len(mask))), every, every, assumed=True, writes=op.func._schema.is_mutable)
     made = [x for x in (output if isinstance(output, tuple | list) else (output,)) if isinstance(x, Tensor)]

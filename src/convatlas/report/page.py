@@ -164,10 +164,10 @@ def markup(text: str) -> Any:
 
 
 def options_as_code(text: str) -> Any:
-    """A sentence with options such as `--budget 10m` set as code."""
+    """A sentence with options such as `--budget 10m` set as code, which no line break parts."""
     from markupsafe import escape
 
-    return markup(re.sub(r"--[a-z][a-z-]*(?: \d\w*)?", r"<code>\g<0></code>", str(escape(text))))
+    return markup(re.sub(r"--[a-z][a-z-]*(?: \d\w*)?", r'<code class="option">\g<0></code>', str(escape(text))))
 
 
 def _figures(result: Result) -> dict[str, Any]:
